@@ -1,0 +1,17 @@
+"""Data sets: what the user has, what was downloaded when asked, and what ships."""
+
+from mmvae_lite.data.labelled_images import LabelledImages, Split, best_available, digits, fashion_mnist, load, mnist
+from mmvae_lite.data.linear_gaussian import LG3, LG3_OBSERVATION, LinearGaussian
+
+__all__ = [
+    "LG3",
+    "LG3_OBSERVATION",
+    "LabelledImages",
+    "LinearGaussian",
+    "Split",
+    "best_available",
+    "digits",
+    "fashion_mnist",
+    "load",
+    "mnist",
+]
