@@ -1,0 +1,41 @@
+# Thin targets: each line is a command that you can also type yourself; see README.md.
+PYTHON ?= python3
+RUN = .venv/bin/python
+
+.PHONY: help setup book test lab fresh results sync screenshots clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
+
+setup:  ## make .venv with everything that the book and the tests need
+	$(PYTHON) tools/setup.py book test
+
+book:  ## run the notebooks (profile lite) and build the HTML book in _build/html
+	$(PYTHON) tools/setup.py book
+	$(RUN) tools/build_book.py --profile lite
+
+test:  ## run every test, those in a browser too (they use the book that MMVAE_BOOK names, else build one)
+	$(PYTHON) tools/setup.py book test
+	$(RUN) tools/run_tests.py
+
+lab:  ## open JupyterLab on the notebooks
+	$(PYTHON) tools/setup.py book
+	$(RUN) -m jupyterlab notebooks
+
+fresh:  ## clone into an empty folder, run both commands there, and time them
+	$(PYTHON) tools/fresh.py
+
+results:  ## run the notebooks and record what they measure in book/results
+	$(PYTHON) tools/setup.py book
+	$(RUN) tools/build_book.py --profile lite --record --force
+
+sync:  ## bring NAME.py and NAME.ipynb in line after an edit of either
+	$(RUN) tools/sync.py
+
+screenshots:  ## photograph every page, phone and desktop, light and dark, into build/screenshots
+	$(PYTHON) tools/setup.py book test
+	$(RUN) tools/screenshots.py
+
+clean:  ## remove what was built; .venv stays
+	rm -rf build _build

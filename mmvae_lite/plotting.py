@@ -1,0 +1,149 @@
+"""Figures that read on a white page and on a dark one, on a phone, and in words.
+
+A figure is drawn with transparent ground and with axes and text in the colour of the page's text, and
+shown as inline SVG.  Nothing here changes matplotlib's settings for anybody else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from html import escape
+from typing import Any
+
+#: Okabe and Ito's colours for the colour-blind; orange, sky blue and purple darkened so that every
+#: one has a contrast of at least 3 to 1 on white and on the book's dark ground.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#B5609A", "#B57E00", "#3A8FC4")
+
+DARK_GROUND = "#14181e"
+_INK = "#010203"  # stands for the page's text colour until the SVG is written
+_FONT = 11.0
+_SMALLEST_FONT = 9.0
+_DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
+_MUTED = "#808080"
+
+_STYLE: dict[str, Any] = {
+    "font.size": _FONT,
+    "axes.titlesize": _FONT,
+    "axes.labelsize": _FONT,
+    "xtick.labelsize": _FONT - 1,
+    "ytick.labelsize": _FONT - 1,
+    "legend.fontsize": _FONT - 1,
+    "legend.frameon": False,
+    "text.color": _INK,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "axes.titlecolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 2.0,
+    "image.cmap": "gray",
+}
+
+
+def figure(width: float = 5.0, height: float = 3.0, rows: int = 1, columns: int = 1, **subplots: Any):
+    """A new matplotlib figure and its axes, sized in inches: `fig, ax = figure(5, 3)`.
+
+    With `rows` or `columns` above one, `ax` is an array of shape [rows, columns] squeezed of axes of
+    length one, as in `Figure.subplots`, which takes the other keyword arguments.
+    """
+    from cycler import cycler
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(_STYLE):
+        fig = Figure(figsize=(width, height), layout="constrained")
+        axes = fig.subplots(rows, columns, **subplots)
+        for ax in fig.axes:
+            ax.set_prop_cycle(cycler(color=PALETTE, linestyle=_DASHES))
+    return fig, axes
+
+
+def show(fig: Any, alt: str, caption: str | None = None) -> None:
+    """Display a matplotlib or plotly figure; `alt` says in words what it shows.
+
+    Raises ValueError when `alt` is missing or too short to describe anything.
+    """
+    from IPython.display import HTML, display
+
+    if hasattr(fig, "to_plotly_json"):
+        display(plotly_bundle(fig, alt), raw=True)
+        return
+    note = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    display(HTML(f'<figure class="mmvae-figure">{svg(fig, alt)}{note}</figure>'))
+
+
+def check_alt(alt: str) -> str:
+    """Return `alt` on one line, or raise ValueError when it says too little."""
+    text = " ".join(alt.split()) if isinstance(alt, str) else ""
+    if len(text) < 20 or len(text.split()) < 4:
+        raise ValueError(
+            f"alt: found {alt!r}; say in a sentence what the figure shows, for a reader who cannot see it"
+        )
+    return text
+
+
+def svg(fig: Any, alt: str) -> str:
+    """The matplotlib figure as an inline SVG element with role img, scaling with the page."""
+    from matplotlib import rc_context
+
+    alt = check_alt(alt)
+    _make_readable(fig)
+    buffer = io.StringIO()
+    with rc_context({"svg.fonttype": "path", "svg.image_inline": True, "svg.hashsalt": "mmvae_lite"}):
+        fig.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return _inline(buffer.getvalue(), alt)
+
+
+def _make_readable(fig: Any) -> None:
+    """Mend what calls after `figure` took from matplotlib's own settings: opaque legends and tiny text."""
+    from matplotlib.legend import Legend
+    from matplotlib.text import Text
+
+    for legend in fig.findobj(Legend):
+        legend.set_frame_on(False)
+    for text in fig.findobj(Text):
+        text.set_fontsize(max(text.get_fontsize(), _SMALLEST_FONT))
+
+
+def _inline(drawing: str, alt: str) -> str:
+    """Turn a stand-alone SVG into an element: own ids, the page's text colour, a size that scales."""
+    body = drawing[drawing.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
+    prefix = "f" + hashlib.sha256(body.encode() + alt.encode()).hexdigest()[:10] + "-"
+    body = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}\1"', body)
+    body = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}", body)
+    body = re.sub(rf"{_INK}|#000000", "currentColor", body, flags=re.I)
+    body = re.sub(r"\n\s*", "\n", body)
+    head, _, rest = body.partition(">")
+    width, height = (float(v) for v in re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', head).groups())
+    pixels = width * 96 / 72
+    # Wide figures scroll sideways on a phone rather than shrink their text out of sight.
+    opening = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" '
+        f'aria-label="{escape(alt)}" viewBox="0 0 {width:g} {height:g}" fill="currentColor" '
+        f'style="width:100%;min-width:{0.7 * pixels:.0f}px;max-width:{pixels:.0f}px;height:auto">'
+    )
+    return opening + rest.strip()
+
+
+def plotly_bundle(fig: Any, alt: str) -> dict[str, Any]:
+    """The plotly figure as a mime bundle, transparent, with its description in `layout.meta.alt`."""
+    alt = check_alt(alt)
+    content = json.loads(fig.to_json())
+    layout = content.setdefault("layout", {})
+    layout["meta"] = {**(layout.get("meta") or {}), "alt": alt}
+    layout.setdefault("colorway", list(PALETTE))
+    layout |= {"paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)"}
+    # A grey that reads on both grounds; the book's page puts its own text colour instead.
+    layout["font"] = {"size": 14, "color": _MUTED} | (layout.get("font") or {})
+    if isinstance(layout.get("template"), dict):
+        layout["template"].get("layout", {}).pop("font", None)
+        layout["template"].get("layout", {}).pop("colorway", None)
+    return {"application/vnd.plotly.v1+json": content, "text/plain": alt}
