@@ -5,6 +5,15 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from jaxtyping import install_import_hook  # noqa: E402
+import pytest  # noqa: E402
+from jaxtyping import config, install_import_hook  # noqa: E402
 
 install_import_hook("mmvae_lite", "beartype.beartype")
+
+
+@pytest.fixture
+def as_a_reader():
+    """Switch the shape checker off, to see the sentence that a reader sees for a wrong type or shape."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)

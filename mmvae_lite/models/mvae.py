@@ -78,7 +78,7 @@ class MVAE(nn.Module):
         self.likelihoods, self.latent_dim = dict(likelihoods), latent_dim
         self.weights = {name: 1.0 for name in encoders} | dict(weights or {})
         self.n_random, self.subsampled, self.beta = random_subsets, subsampled, beta
-        self.event_shapes = event_shapes(self.decoders, latent_dim)
+        self.event_shapes = event_shapes(decoders, latent_dim)
 
     @property
     def modalities(self) -> Subset:
