@@ -19,11 +19,16 @@ COLOURS = ("#2878b5", "#c4570c", "#0b8457")
 DASHES = ("", "9 3", "12 3 2 3")
 
 
-def element(tag: str, state: dict, picture: str, caption: str, weights: tuple[str, str, bytes] | None = None) -> str:
-    """HTML of `<tag>` with its state as JSON and its weights `(name, sha256, bytes)` as base64."""
+def element(
+    tag: str, state: dict, picture: str, caption: str, rows: int, weights: tuple[str, str, bytes] | None = None
+) -> str:
+    """HTML of `<tag>` with its state as JSON and its weights `(name, sha256, bytes)` as base64.
+
+    `rows` is the number of slider rows, from which the stylesheet knows the height of the live form.
+    """
     spec = json.dumps(state, allow_nan=False).replace("<", "\\u003c")
     parts = [
-        f'<{tag}><div class="mx-static">{picture}<p>{html.escape(caption)}</p></div>',
+        f'<{tag}><div class="mx-static" style="--mx-rows:{rows}">{picture}<p>{html.escape(caption)}</p></div>',
         f'<script type="application/json" class="explorer-spec">{spec}</script>',
     ]
     if weights is not None:
@@ -50,6 +55,7 @@ def png(grey: np.ndarray) -> bytes:
 
 def traversal_picture(images: np.ndarray, alt: str) -> str:
     """An `<img>` of a traversal grid `[dims, values, height, width]`."""
+    images = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=0.5)  # a thin line between pictures
     dims, values, height, width = images.shape
     grid = images.transpose(0, 2, 1, 3).reshape(dims * height, values * width)
     source = base64.b64encode(png(grid)).decode()

@@ -124,7 +124,7 @@ class ExpertPlayground(_Explorer):
         )
         alt = f"Densities of {self._count} Gaussian experts, the prior N(0, 1) and the {self.form} form of their product. {outcome}"
         caption = f"{outcome} With JavaScript, this picture has sliders."
-        return static.element("expert-playground", state, static.playground_picture(state, alt), caption)
+        return static.element("expert-playground", state, static.playground_picture(state, alt), caption, self._count)
 
 
 class LatentExplorer(_Explorer):
@@ -226,9 +226,8 @@ class LatentExplorer(_Explorer):
         alt = f"{self.options['alt']} Each row moves one latent dimension ({names}) from {STRIP[0]} to {STRIP[-1]}."
         picture = static.traversal_picture(images.reshape(len(rows), len(STRIP), *self.options["image_shape"]), alt)
         caption = f"Each row moves one latent dimension from {STRIP[0]} to {STRIP[-1]}. With JavaScript, this picture has sliders."
-        return static.element(
-            "latent-explorer", state, picture, caption, (self._name, self.spec["sha256"], self.weights)
-        )
+        weights = (self._name, self.spec["sha256"], self.weights)
+        return static.element("latent-explorer", state, picture, caption, len(self.options["dims"]), weights)
 
 
 def _finite(values: Sequence[float]) -> bool:

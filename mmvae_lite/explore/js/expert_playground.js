@@ -67,7 +67,7 @@ function createPlot({ count, limit, onDrag }) {
   const margin = { left: 34, right: 10, top: 12, bottom: 26 };
   const low = -limit - 1;
   const high = limit + 1;
-  const heights = [0.5, 0.75, 1, 1.5, 2, 3, 4, 6];
+  const heights = [0.6, 1, 1.6, 2, 3, 4, 6]; // halves that read well
   let size = { width: 640, height: 260 };
   let top = 1;
   let dragging = null;
@@ -200,21 +200,22 @@ function createTiles(names) {
   return { node, show: (texts) => texts.forEach((text, n) => { values[n].textContent = text; }) };
 }
 
-function describeProduct(state, product) {
-  if (product.count === 0) {
-    if (product.proper) return { text: "Every expert is absent, so only the prior votes." };
-    return { bad: true, text: "Nothing to multiply: every expert is absent and no prior votes." };
+function compareWithTruth(kl) {
+  if (Number.isNaN(kl)) return "";
+  if (kl < 5e-4) return " It equals the exact posterior.";
+  return ` It misses the exact posterior by a KL of ${formatNumber(kl, 3)} nats.`;
+}
+
+function describeProduct(state, product, kl) {
+  if (product.proper && product.count === 0) return `Every expert is absent, so only the prior is left.${compareWithTruth(kl)}`;
+  if (product.proper) {
+    const name = { product: "The product", prior: "The product with the prior", quotient: "The quotient" }[state.form];
+    return `${name} has mean ${formatNumber(product.mean, 3)} and variance ${formatNumber(product.variance, 3)}.${compareWithTruth(kl)}`;
   }
-  if (!product.proper) {
-    const times = product.priorPower === -1 ? "once" : product.priorPower === -2 ? "twice" : `${-product.priorPower} times`;
-    return {
-      bad: true,
-      text: `Improper: the precision is ${formatNumber(product.precision)}, and a density needs one above zero. `
-        + `Dividing by the prior ${times} takes away more precision than the experts bring.`,
-    };
-  }
-  return { text: `${FORMS[state.form].name[0].toUpperCase()}${FORMS[state.form].name.slice(1)}: `
-    + `mean ${formatNumber(product.mean, 3)}, variance ${formatNumber(product.variance, 3)}.` };
+  if (product.count === 0) return "Nothing to multiply: every expert is absent and the prior has no vote.";
+  const times = { [-1]: "once", [-2]: "twice" }[product.priorPower];
+  return `The precision ${formatNumber(product.precision)} is not above zero. `
+    + `The prior, divided out ${times}, outweighs the experts.`;
 }
 
 function renderExpertPlayground({ model, el }) {
@@ -276,7 +277,7 @@ function renderExpertPlayground({ model, el }) {
   const hasTruth = Object.keys(options.truth).length > 0;
   const tiles = createTiles([
     "precision T", ["\u03B7 = \u03A3 T", create("sub", {}, "m"), "\u03BC", create("sub", {}, "m")], "mean \u03B7/T", "variance 1/T", "log Z",
-    ...(hasTruth ? ["KL to exact, nats"] : [])]);
+    ...(hasTruth ? ["KL to exact"] : [])]);
   const message = create("p", { class: "mx-message" });
   const announcer = createAnnouncer();
   const reset = createButton("Reset", () => write(structuredClone(initial)));
@@ -291,7 +292,7 @@ function renderExpertPlayground({ model, el }) {
     plot.node, key, message,
     create("div", { class: "mx-rows" },
       create("div", { class: "mx-row mx-row-head", "aria-hidden": "true" }, create("span", {}, "expert"), create("span", {}, "mean \u03BC"),
-        create("span", {}, "precision T (log scale)"), create("span", {}, "share of the vote")),
+        create("span", {}, "precision T (log scale)"), create("span", {}, "vote share")),
       ...rows.map(({ node }) => node), priorRow),
     tiles.node, announcer.node));
 
@@ -301,7 +302,8 @@ function renderExpertPlayground({ model, el }) {
     const subset = state.present.flatMap((here, m) => (here ? [m] : [])).join(",");
     const pair = options.truth[subset];
     const exact = pair ? { mean: pair[0], precision: pair[1] } : null;
-    const { text, bad = false } = describeProduct(state, product);
+    const kl = exact && product.proper ? gaussianKl(product, exact) : NaN;
+    const text = describeProduct(state, product, kl);
     choice.show(state.form);
     plot.draw(state, product, exact);
     rows.forEach(({ show }) => show(state, product));
@@ -309,13 +311,12 @@ function renderExpertPlayground({ model, el }) {
     priorRow.classList.toggle("mx-absent", product.priorPower === 0);
     priorRow.querySelector(".mx-prior-note").textContent = product.priorPower === 0 ? "not used"
       : product.priorPower > 0 ? "multiplied in once" : `divided out \u00D7 ${-product.priorPower}`;
-    const kl = exact && product.proper ? gaussianKl(product, exact) : NaN;
     tiles.show([formatNumber(product.precision), formatNumber(product.eta), formatNumber(product.mean, 3), formatNumber(product.variance, 3),
       formatNumber(product.logZ, 3), formatNumber(Math.max(kl, 0), 3)].slice(0, hasTruth ? 6 : 5));
-    el.classList.toggle("mx-bad", bad);
-    message.textContent = bad ? `\u26A0 ${text}` : text;
+    el.classList.toggle("mx-bad", !product.proper);
+    message.replaceChildren(...(product.proper ? [] : [create("strong", {}, "\u26A0 Improper. ")]), text);
     plot.node.setAttribute("aria-label", `Densities of ${count} experts and their product. ${text}`);
-    announcer.say(text);
+    announcer.say(product.proper ? text : `Improper. ${text}`);
   };
   const painter = createPainter(el, draw);
   keys.forEach((name) => model.on(`change:${name}`, painter.soon));

@@ -23,9 +23,8 @@ function describePicture(probabilities, classes, image) {
   if (!probabilities) {
     return `Mean brightness ${formatNumber(image.reduce((a, b) => a + b, 0) / image.length)}.`;
   }
-  const [first, second] = rankClasses(probabilities);
-  const runnerUp = second ? `; next ${classes[second.n]}, ${formatNumber(second.p)}` : "";
-  return `Decoded as ${classes[first.n]}, probability ${formatNumber(first.p)}${runnerUp}.`;
+  const [{ p, n }] = rankClasses(probabilities);
+  return `Decoded as ${classes[n]}, probability ${p > 0.995 ? "above 0.99" : formatNumber(p)}.`;
 }
 
 function createBars(classes) {
@@ -68,7 +67,7 @@ function createStrip(shape, onPick) {
     for (const { value, button } of frames) button.setAttribute("aria-pressed", String(Math.abs(z[focus] - value) < 0.025));
     if (others === drawn) return; // moving the focused dimension leaves its own strip as it is
     drawn = others;
-    title.replaceChildren("Turn only ", ...nameOf(focus), ":");
+    title.replaceChildren("Only ", ...nameOf(focus), " changes here. Pick a picture to go there.");
     for (const { value, canvas, button } of frames) {
       paintPicture(canvas, decodeImage(z.map((old, n) => (n === focus ? value : old))));
       button.setAttribute("aria-label", `Set z${focus} to ${value}`);
