@@ -245,16 +245,15 @@ def _check_full(mean: Tensor, covariance: Tensor, means: Tensor, covariances: Te
     precision = precisions.sum(0)
     wanted = torch.linalg.inv(precision)
     diagonal = 1 / (1 / covariances.diagonal(dim1=-2, dim2=-1)).sum(0)
-    _expect(not _same(covariance, precision), "this is the precision matrix; the covariance is wanted")
-    _expect(not _same(covariance, torch.diag(diagonal)), "this treats each dimension alone; the off-diagonal entries count too")
-    _expect(not _same(covariance, covariances.sum(0)), "covariances do not add up when densities are multiplied; which matrices do?")
-    _expect(not _same(covariance, 1 / precision), "invert the matrix, not each of its entries")
-    _expect(_same(covariance, wanted), "the covariance is not right; write the density in its natural form, with matrices, and add")
-    _expect(not _same(mean, means.mean(0)) or len(means) == 1, "the mean is the plain average; weigh each expert by its precision matrix")
-    _expect(
-        _same(mean, wanted @ torch.einsum("mij,mj->i", precisions, means)),
-        "the covariance is right, the mean is not; add the vectors precision times mean, then undo the total precision",
-    )
+    if not _same(covariance, wanted):
+        _expect(not _same(covariance, precision), "this is the precision matrix; the covariance is wanted")
+        _expect(not _same(covariance, torch.diag(diagonal)), "this treats each dimension alone; the off-diagonal entries count too")
+        _expect(not _same(covariance, covariances.sum(0)), "covariances do not add up when densities are multiplied; which matrices do?")
+        _expect(not _same(covariance, 1 / precision), "invert the matrix, not each of its entries")
+        raise NotYet("the covariance is not right; write the density in its natural form, with matrices, and add")
+    if not _same(mean, wanted @ torch.einsum("mij,mj->i", precisions, means)):
+        _expect(not _same(mean, means.mean(0)), "the mean is the plain average; weigh each expert by its precision matrix")
+        raise NotYet("the covariance is right, the mean is not; add the vectors precision times mean, then undo the total precision")
 
 
 # ---------------------------------------------------------------- MVAE on image and label
