@@ -65,10 +65,10 @@ def pick_device(device: str = "auto") -> torch.device:
     return chosen
 
 
-def kl_warmup(epochs: float) -> Callable[[nn.Module, float], None]:
+def kl_warmup(epochs: int | float) -> Callable[[nn.Module, float], None]:
     """A schedule that raises `model.beta` linearly from 0 to 1 over so many epochs, step by step."""
 
-    def schedule(model: nn.Module, epoch: float) -> None:
+    def schedule(model: nn.Module, epoch: int | float) -> None:
         model.beta = min(1.0, epoch / epochs) if epochs > 0 else 1.0
 
     return schedule
@@ -93,7 +93,7 @@ def fit(
     *,
     epochs: int,
     batch_size: int = 100,
-    lr: float = 1e-3,
+    lr: int | float = 1e-3,
     optimizers: Optimizers | None = None,
     step: Step = gradient_step,
     observed: Batch | None = None,
@@ -104,7 +104,7 @@ def fit(
     seed: int = 0,
     device: str = "auto",
     checkpoint: str | os.PathLike | None = None,
-    checkpoint_seconds: float = 60.0,
+    checkpoint_seconds: int | float = 60.0,
     progress: bool = True,
 ) -> History:
     """Train a model on a data set that fits on the device.
