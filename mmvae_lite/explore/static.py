@@ -93,7 +93,7 @@ def playground_picture(state: dict, alt: str) -> str:
         for m, (mean, precision) in enumerate(zip(state["means"], state["precisions"], strict=True))
         if state["present"][m]
     ]
-    curves.append((density(0, 1), 'stroke="currentColor" stroke-width="1.5" stroke-dasharray="2 4" opacity="0.7"'))
+    curves.append((density(0.0, 1.0), 'stroke="currentColor" stroke-width="1.5" stroke-dasharray="2 4" opacity="0.7"'))
     result = combine(state["means"], state["precisions"], state["present"], state["form"])
     if result is not None:
         curves.append((density(result.mean.item(), result.precision.item()), 'stroke="currentColor" stroke-width="3"'))

@@ -280,7 +280,7 @@ def _export(decoders: Mapping[str, nn.Sequential]):
 def _try_decoders(exported, z: np.ndarray, image_shape: tuple[int, int]) -> int:
     """Decode once; returns the number of classes (0 without a label decoder)."""
     first = next(layer for layer in exported.spec["decoders"]["image"] if layer["op"] == "linear")
-    _check_length("latents", z[0], first["inputs"])
+    _check_length("latents", z[0].tolist(), first["inputs"])
     image = reference_decode(exported.spec, exported.weights, "image", z)
     if image.size != math.prod(image_shape):
         raise BadInput(f"image_shape: the image decoder gives {image.size} values, which is not {tuple(image_shape)}.")
