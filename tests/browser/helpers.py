@@ -106,8 +106,8 @@ def drag(page, handle, right: float, down: float) -> None:
     page.mouse.up()
 
 
-def pixels_move(page, explorer) -> None:
-    """A slider by mouse and by keyboard changes the rendered picture itself, not only the DOM."""
+def pixels_move(page, explorer, touch: bool = False) -> None:
+    """A slider by mouse, by keyboard and by finger changes the rendered picture itself, not only the DOM."""
     slider = explorer.query_selector("input[type=range]")
     picture = explorer.query_selector(".mx-picture, .mx-plot")
     slider.scroll_into_view_if_needed()
@@ -121,4 +121,10 @@ def pixels_move(page, explorer) -> None:
     for _ in range(12):
         page.keyboard.press("ArrowRight")
     page.evaluate(SETTLED)
-    assert picture.screenshot() != by_mouse, "the keyboard moved a slider and no pixel changed"
+    by_keyboard = picture.screenshot()
+    assert by_keyboard != by_mouse, "the keyboard moved a slider and no pixel changed"
+    if touch:
+        box = slider.bounding_box()
+        page.touchscreen.tap(box["x"] + 0.85 * box["width"], box["y"] + box["height"] / 2)
+        page.evaluate(SETTLED)
+        assert picture.screenshot() != by_keyboard, "a finger moved a slider and no pixel changed"

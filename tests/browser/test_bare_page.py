@@ -92,7 +92,7 @@ def test_every_control_is_alive(open_page, name, touch):
     page = open_page(name, width=360 if touch else 1280, height=800, touch=touch)
     for explorer in wake(page):
         assert drive_every_control(page, explorer) >= 11
-        pixels_move(page, explorer)
+        pixels_move(page, explorer, touch)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.watch.check()
 

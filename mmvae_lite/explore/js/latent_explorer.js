@@ -113,13 +113,12 @@ function renderLatentExplorer({ model, el }) {
     for (const [key, value] of Object.entries(changes)) model.set(key, value);
     model.save_changes();
   };
-  const jump = (z) => { cancelAnimationFrame(glide); write({ z }); };
-  const setDimension = (dim, value) => jump(model.get("z").map((old, n) => (n === dim ? value : old)));
+  const setDimension = (dim, value) => write({ z: model.get("z").map((old, n) => (n === dim ? value : old)) });
 
   /** Travel to z, so that the eye can follow; the model is there at once. */
   const travel = (z) => {
     const from = shown.slice();
-    jump(z);
+    write({ z });
     if (calm()) return;
     const start = performance.now();
     const step = (now) => {
@@ -159,7 +158,7 @@ function renderLatentExplorer({ model, el }) {
     create("div", { class: "mx-main" },
       create("div", { class: "mx-view" },
         create("div", { class: "mx-outputs" }, canvas, ...(bars ? [bars.node] : [])), message),
-      create("div", { class: "mx-dims" },
+      create("div", { class: `mx-dims${options.kl ? "" : " mx-no-kl"}` },
         create("div", { class: "mx-dim mx-dim-head", "aria-hidden": "true" }, create("span", {}, ""),
           create("span", {}, "latent dimension"), create("span", {}, "value"), options.kl ? create("span", {}, "KL, nats") : null),
         ...dimensions.map(({ node }) => node))),
@@ -181,7 +180,11 @@ function renderLatentExplorer({ model, el }) {
     choice.show(Object.keys(starts).find((name) => starts[name].every((value, n) => Math.abs(value - z[n]) < 1e-6)));
   };
   const painter = createPainter(el, draw);
-  const onZ = () => { shown = Array.from(model.get("z")); painter.soon(); };
+  const onZ = () => {
+    cancelAnimationFrame(glide);
+    shown = Array.from(model.get("z"));
+    painter.soon();
+  };
   model.on("change:z", onZ);
   model.on("change:focus", painter.soon);
   painter.now();

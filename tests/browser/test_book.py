@@ -1,0 +1,199 @@
+"""The built book as a reader gets it: from a folder and from a server, phone and desktop, light and dark."""
+
+import base64
+import hashlib
+import json
+import re
+from collections import defaultdict
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import numpy as np
+import pytest
+
+from mmvae_lite import explore
+
+from .helpers import Watch, book_folder, drive_every_control, pixels_move, wake
+
+pytestmark = pytest.mark.browser
+NOT_PAGES = ("_static", "_sources")
+DESKTOP = {"width": 1280, "height": 900}
+PHONE = {"width": 390, "height": 844, "touch": True}
+#: Every page is opened once each way; both themes are looked at in each visit.
+VISITS = {"file-desktop": ("file", DESKTOP, False), "http-phone": ("http", PHONE, True)}
+
+MATH_DONE = """async () => {
+  if (!document.querySelector(".math")) return true;
+  if (!window.MathJax?.startup?.promise) return false;
+  await MathJax.startup.promise;
+  return document.querySelector("mjx-container") !== null;
+}"""
+TOO_WIDE = """() => {
+  const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+  if (wide <= 0) return [];
+  const inside = node => { // a box that scrolls by itself does not widen the page
+    for (let box = node.parentElement; box && box !== document.body; box = box.parentElement)
+      if (getComputedStyle(box).overflowX !== "visible") return true;
+    return false;
+  };
+  return [...document.querySelectorAll("body *")]
+    .filter(node => node.getBoundingClientRect().right > innerWidth + 1 && !inside(node))
+    .map(node => node.outerHTML.slice(0, 120)).slice(0, 5).concat(`${wide} px too wide`);
+}"""
+ENGINE = """([spec, weights, z]) => {
+  const bytes = Uint8Array.from(atob(weights), c => c.charCodeAt(0));
+  const values = mmvaeExplore.unpackWeights(new DataView(bytes.buffer), spec.values);
+  return Object.fromEntries(Object.entries(spec.decoders).map(
+    ([name, layers]) => [name, z.map(one => Array.from(mmvaeExplore.decode(layers, values, one)))]));
+}"""
+
+
+class _Html(HTMLParser):
+    """Links, ids and explorers of a page, without a browser."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.ids: set[str] = set()
+        self.explorers: list[dict] = []
+        self.has_math = self.redirects = self._in_spec = False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        named = {key: value or "" for key, value in attributes}
+        self.ids |= {named[key] for key in ("id", "name") if key in named and (key == "id" or tag == "a")}
+        self.links += [named[key] for key in ("href", "src", "data-src") if named.get(key)]
+        self.has_math |= "math" in named.get("class", "").split()
+        self.redirects |= tag == "meta" and named.get("http-equiv", "").lower() == "refresh"
+        if tag in ("expert-playground", "latent-explorer"):
+            self.explorers.append({"tag": tag, "weights": named.get("data-weights"), "src": named.get("data-src")})
+        self._in_spec = named.get("class") == "explorer-spec"
+
+    def handle_data(self, data):
+        if self._in_spec:
+            self.explorers[-1]["spec"] = json.loads(data)
+            self._in_spec = False
+
+
+_read: dict[Path, _Html] = {}
+
+
+def read(path: Path) -> _Html:
+    if path not in _read:
+        _read[path] = _Html(path.read_text(encoding="utf-8"))
+    return _read[path]
+
+
+def all_pages(folder: Path) -> list[str]:
+    found = (path.relative_to(folder) for path in sorted(folder.rglob("*.html")))
+    return [path.as_posix() for path in found if path.parts[0] not in NOT_PAGES]
+
+
+def pytest_generate_tests(metafunc):
+    """One test a page, so that a failure names it; without a book, one test that says so."""
+    folder = book_folder()
+    pages = [page for page in all_pages(folder) if not read(folder / page).redirects] if folder else []
+    if "page_with_explorer" in metafunc.fixturenames:
+        having = [page for page in pages if read(folder / page).explorers]
+        metafunc.parametrize("page_with_explorer", having or [None])
+    if "page_path" in metafunc.fixturenames:
+        metafunc.parametrize("page_path", pages or [None])
+
+
+@pytest.fixture
+def visit(new_page, book, book_urls):
+    def go(path, scheme, size, dark):
+        page = new_page(**size, dark=dark)
+        page.watch = Watch(page, book_urls[scheme])
+        page.goto(book_urls[scheme] + path)
+        page.wait_for_function(MATH_DONE)
+        return page
+
+    return go
+
+
+def _violations(page) -> list[str]:
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    return [
+        f"{violation['id']}: {node['html'][:160]} {node.get('failureSummary', '')[:240]}"
+        for violation in found
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"][:4]
+    ]
+
+
+@pytest.mark.parametrize("how", VISITS)
+def test_page(visit, book, page_path, how):
+    scheme, size, dark = VISITS[how]
+    page = visit(page_path, scheme, size, dark)
+    if read(book / page_path).has_math:
+        assert page.locator("mjx-container").count() > 0, "no formula is typeset"
+        assert page.locator("mjx-merror, [data-mml-node=merror]").count() == 0, "a formula does not parse"
+    wake(page)
+    assert page.evaluate(TOO_WIDE) == []
+    page.evaluate("scrollTo(0, 0)")
+    for theme in ("dark", "light") if dark else ("light", "dark"):
+        page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
+        assert not (found := _violations(page)), f"{theme}: " + "\n".join(found)
+    page.watch.check()
+
+
+@pytest.mark.parametrize("how", VISITS)
+def test_explorers(visit, page_with_explorer, how, latencies):
+    if page_with_explorer is None:
+        pytest.fail("the book holds no explorer")
+    scheme, size, dark = VISITS[how]
+    page = visit(page_with_explorer, scheme, size, dark)
+    explorers = wake(page)
+    assert explorers
+    for number, explorer in enumerate(explorers):
+        pixels_move(page, explorer, size.get("touch", False))
+        assert drive_every_control(page, explorer) >= 8
+        name = f"{Path(page_with_explorer).stem} {explorer.evaluate('e => e.localName')} {number + 1}, {how}"
+        latencies[name] = explorer.evaluate("explorer => mmvaeExplore.measureLatency(explorer, 40)")
+    page.watch.check()
+
+
+def test_shipped_decoders(visit, book, page_with_explorer):
+    """The page's engine equals numpy on the page's own layers and weights, whose hash is right."""
+    if page_with_explorer is None:
+        pytest.fail("the book holds no explorer")
+    page = visit(page_with_explorer, "file", DESKTOP, False)
+    rng = np.random.default_rng(0)
+    for explorer in read(book / page_with_explorer).explorers:
+        if explorer["weights"] is None:
+            assert explorer["tag"] == "expert-playground"
+            continue
+        script = (book / page_with_explorer).parent / explorer["src"]
+        assert script.stat().st_size <= 4 * 2**20, f"{script.name} is larger than 4 MiB"
+        key, text = re.search(r'\["([^"]+)"\]\s*=\s*"([^"]+)"', script.read_text(encoding="utf-8")).groups()
+        weights, spec = base64.b64decode(text), explorer["spec"]["spec"]
+        assert key == explorer["weights"]
+        assert hashlib.sha256(weights).hexdigest() == spec["sha256"]
+        places = [explorer["spec"]["z"], *explorer["spec"]["options"]["starts"].values()]
+        z = np.vstack([places, rng.normal(size=(4, len(places[0])))])
+        shown = page.evaluate(ENGINE, [spec, text, z.tolist()])
+        for name in spec["decoders"]:
+            wanted = explore.reference_decode(spec, weights, name, z).reshape(len(z), -1)
+            worst = np.abs(np.array(shown[name]) - wanted).max() / np.abs(wanted).max()
+            assert worst <= 1e-3, f"{name}: the page differs from numpy by {worst:.1e}"
+
+
+def test_every_internal_link_resolves(book):
+    dead = defaultdict(list)
+    for name in all_pages(book):
+        for link in read(book / name).links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target, anchor = urldefrag(link)
+            path = (book / name).parent / unquote(urlsplit(target).path) if target else book / name
+            path = (path / "index.html" if path.is_dir() else path).resolve()
+            if not path.exists():
+                dead[name].append(link)
+            elif anchor and path.suffix == ".html" and unquote(anchor) not in read(path).ids:
+                dead[name].append(link)
+    assert not dead, dict(dead)
