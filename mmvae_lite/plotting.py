@@ -141,6 +141,7 @@ def plotly_bundle(fig: Any, alt: str) -> dict[str, Any]:
     layout["meta"] = {**(layout.get("meta") or {}), "alt": alt}
     layout.setdefault("colorway", list(PALETTE))
     layout |= {"paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)"}
+    layout["margin"] = {"l": 50, "r": 20, "t": 30, "b": 50} | (layout.get("margin") or {})
     # A grey that reads on both grounds; the book's page puts its own text colour instead.
     layout["font"] = {"size": 14, "color": _MUTED} | (layout.get("font") or {})
     if isinstance(layout.get("template"), dict):

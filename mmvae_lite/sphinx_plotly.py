@@ -21,7 +21,7 @@ def plotly_html(figure: dict) -> str:
     layout = dict(figure.get("layout", {}))
     alt = (layout.get("meta") or {}).get("alt", "")
     config = {k: v for k, v in figure.get("config", {}).items() if k != "plotlyServerURL"}
-    config |= {"responsive": True, "displaylogo": False}
+    config |= {"responsive": True, "displayModeBar": False, "scrollZoom": False}
     body = json.dumps({"data": figure["data"], "layout": layout, "config": config}).replace("</", "<\\/")
     height = layout.get("height", 450)
     return (

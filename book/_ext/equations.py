@@ -85,8 +85,8 @@ def scan(root: Path, folder: str, labels_of) -> list[Site]:
 
 
 def functions(root: Path) -> list[Site]:
-    """What computes an equation: everything in the library whose docstring cites one."""
-    return scan(root, "mmvae_lite", cited_labels)
+    """What computes an equation: everything in the library whose docstring cites one, the explorers last."""
+    return sorted(scan(root, "mmvae_lite", cited_labels), key=lambda site: "/explore/" in site.path)
 
 
 def tests(root: Path) -> list[Site]:
@@ -180,22 +180,20 @@ def number_of(env, label: str) -> str:
 
 
 def link_to(app, docname: str, site: Site) -> nodes.reference:
+    """The site's short name as a link; a test's name is read as words."""
     uri = f"{app.builder.get_relative_uri(docname, site.page)}#{site.anchor}"
-    return nodes.reference("", "", nodes.literal("", site.title.removeprefix("mmvae_lite.")), refuri=uri, internal=True)
+    words = site.name.rpartition(".")[2].removeprefix("test_").replace("_", " ")
+    text = nodes.literal("", site.title.removeprefix("mmvae_lite.")) if site.path.startswith("mmvae_lite") else nodes.Text(words)
+    return nodes.reference("", "", text, refuri=uri, internal=True)
 
 
-def links_line(app, docname: str, computed: list[Site], proved: list[Site]) -> nodes.container:
+def links_line(app, docname: str, computed: list[Site], proved: list[Site]) -> nodes.paragraph:
     line = nodes.paragraph("", "", classes=["equation-links"])
-    for word, sites in (("computed by ", computed), ("tested by ", proved)):
-        if not sites:
-            continue
-        if len(line):
-            line += nodes.Text(" · ")
-        line += nodes.Text(word)
-        for i, site in enumerate(sites):
-            if i:
-                line += nodes.Text(", ")
-            line += link_to(app, docname, site)
+    for word, sites in (("Code: ", computed), ("Tests: ", proved)):
+        if sites:
+            line += nodes.Text(f"{'. ' if len(line) else ''}{word}")
+            line += _listed(app, docname, sites)
+    line += nodes.Text(".")
     return line
 
 

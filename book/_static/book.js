@@ -38,6 +38,7 @@
     stage.style.minHeight = box.style.minHeight;
     box.append(stage);
     const still = quiet.matches ? { transition: { duration: 0 } } : {};
+    stage.style.height = box.style.minHeight;
     await plotly.newPlot(stage, data, { ...themed(layout, box), ...still }, config);
     alt.hidden = true;
     box.redraw = () => plotly.relayout(stage, themed(layout, box));
@@ -60,7 +61,7 @@
 
   // A box that scrolls sideways must take the focus, or the keyboard cannot move it.
   function reachable() {
-    const boxes = "div.math, .mmvae-figure, .pst-scrollable-table-container, div.output pre, div.highlight pre, .cell_output .output";
+    const boxes = "div.math mjx-container, .mmvae-figure, .pst-scrollable-table-container, div.output pre, div.highlight pre, .cell_output .output";
     for (const box of document.querySelectorAll(boxes)) {
       const scrolls = box.scrollWidth > box.clientWidth + 1 && getComputedStyle(box).overflowX !== "visible";
       if (scrolls && !box.hasAttribute("tabindex")) box.setAttribute("tabindex", "0");
