@@ -34,7 +34,11 @@ from statistics import NormalDist
 
 import torch
 
-from mmvae_lite.data.linear_gaussian import LG3, LG3_OBSERVATION, LinearGaussian
+from mmvae_lite.data.linear_gaussian import (
+    LG3,
+    LG3_OBSERVATION,
+    LinearGaussian,
+)
 from mmvae_lite.distributions import Normal, kl
 from mmvae_lite.exercises import check
 from mmvae_lite.experts import (
@@ -53,21 +57,28 @@ from mmvae_lite.experts import (
 # Each of them reports what it believes about $z$ after its own reading: a Gaussian.
 # How do we turn the reports into one belief?
 #
-# The obvious answer is to multiply them.
+# A multimodal VAE asks this question for every item.
+# There $z$ is the latent code, and the instruments are encoders: one for the image, one for the label, one for the sound.
+#
+# The obvious answer is to multiply the reports.
 # Where all experts find $z$ plausible, the product is large; where one of them objects, it is small.
 # This is a **product of experts** {cite:p}`hinton2002`.
-# It is also how MVAE and both models called DMVAE merge what an image, a label or a sound says about a shared latent.
+# The models MVAE {cite:p}`wu2018` and DMVAE {cite:p}`daunhawer2021,lee2020` are built on it.
 #
 # We try it in a world where the truth is known.
-# It is called LG3, it is linear and Gaussian, and it has three modalities:
+# It is called LG3.
+# It is linear and Gaussian, and it has three modalities:
 #
 # $$
-# z\sim\mathcal N(0,1),\qquad x_m\mid z\sim\mathcal N(w_m z,\;s_m^2),\qquad
-# w=(1,2,-1),\quad s^2=(1,1,\tfrac12).
+# \begin{gathered}
+# z\sim\mathcal N(0,1),\qquad x_m\mid z\sim\mathcal N(w_m z,\,s_m^2),\\
+# w=(1,2,-1),\qquad s^2=(1,1,\tfrac12).
+# \end{gathered}
 # $$ (eq-linear-gaussian)
 #
 # In this world Bayes' rule has a closed form, for one reading and for several.
-# So we can let two instruments report their exact posteriors, multiply, and compare with the exact posterior given both readings.
+# So we let two instruments, the first and the third, report their exact posteriors.
+# Then we multiply, in three ways that the literature uses, and compare with the exact posterior given both readings.
 
 # %% tags=["hide-input"]
 from html import escape
@@ -82,6 +93,7 @@ STYLES = {
     "product with prior": {"color": PALETTE[3], "linestyle": "-."},
     "quotient": {"color": PALETTE[2], "linestyle": "-"},
 }
+REPORT = {"color": PALETTE[0], "linewidth": 1.4, "linestyle": ":"}
 
 
 def density(q, grid):
@@ -93,27 +105,32 @@ def draw(ax, q, grid, label, **style):
     ax.plot(grid, density(q, grid), label=label, **style)
 
 
-def finish(fig, ax, columns=3, **labels):
+def finish(fig, ax, columns=2, **labels):
     ax.set(**labels)
     fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=columns)
 
 
 def table(title, columns, rows):
     """Show rows of text and numbers; numbers get four decimals."""
-    text = lambda v: escape(v) if isinstance(v, str) else f"{float(v):.4f}"
-    head = "".join(f'<th scope="col">{escape(c)}</th>' for c in columns)
-    body = "".join(
-        f'<tr><th scope="row">{text(first)}</th>' + "".join(f"<td>{text(v)}</td>" for v in rest) + "</tr>"
-        for first, *rest in rows
-    )
-    display(HTML(f'<div style="overflow-x:auto" tabindex="0" role="region" aria-label="{escape(title)}">'
-                 f'<table class="table"><caption>{escape(title)}</caption>'
-                 f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"))
+    def text(value):
+        return escape(value) if isinstance(value, str) else f"{float(value):.4f}"
+
+    def row(first, *rest):
+        cells = "".join(f"<td>{text(value)}</td>" for value in rest)
+        return f'<tr><th scope="row" style="white-space:nowrap">{text(first)}</th>{cells}</tr>'
+
+    head = "".join(f'<th scope="col" style="overflow-wrap:normal">{escape(c)}</th>' for c in columns)
+    body = "".join(row(*values) for values in rows)
+    display(HTML(
+        f'<div style="overflow-x:auto" tabindex="0" role="region" aria-label="{escape(title)}">'
+        f'<table class="table"><caption>{escape(title)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    ))
 
 # %%
-x = {m: LG3_OBSERVATION[m] for m in (0, 1)}  # two readings, each of shape [batch] with batch 1
-reports = [LG3.posterior({m: x[m]}) for m in x]  # p(z | x_1) and p(z | x_2)
-exact = LG3.posterior(x)  # p(z | x_1, x_2)
+x = {m: LG3_OBSERVATION[m] for m in (0, 2)}  # two readings, each [batch]
+reports = [LG3.posterior({m: x[m]}) for m in x]  # p(z | x_1), p(z | x_3)
+exact = LG3.posterior(x)  # p(z | x_1, x_3)
 answers = {
     "plain product": product(reports),
     "product with prior": product_with_prior(reports),
@@ -121,11 +138,11 @@ answers = {
 }
 
 # %% tags=["hide-input"]
-grid = torch.linspace(-1.6, 2.6, 400, dtype=torch.float64)
-fig, ax = figure(6.4, 4.2)
+grid = torch.linspace(-1.6, 2.4, 400, dtype=torch.float64)
+fig, ax = figure(5, 4)
 draw(ax, exact, grid, "exact posterior", **EXACT)
-for m, q in enumerate(reports, 1):
-    draw(ax, q, grid, f"report {m}", color=PALETTE[0], linewidth=1.3, linestyle=(0, (1, m)))
+for q, label in zip(reports, ("the two reports", None)):
+    draw(ax, q, grid, label, **REPORT)
 for name, q in answers.items():
     draw(ax, q, grid, name, **STYLES[name])
 finish(fig, ax, xlabel="z", ylabel="density")
@@ -135,8 +152,9 @@ show(fig, alt="Densities over z. Two wide curves are the reports of two instrume
 # %% [markdown]
 # Two of the three answers miss.
 # The reports were exact, and multiplying looked harmless.
-# Yet the plain product is too sure and too close to zero, and one more factor of the prior makes it worse.
-# A third form, the *quotient*, lands on the truth.
+# Yet the plain product is too sure and too close to zero.
+# One more factor, the prior, makes it worse.
+# The third form divides by the prior; this *quotient* lands on the truth.
 #
 # **After this chapter you can**
 #
@@ -153,7 +171,10 @@ show(fig, alt="Densities over z. Two wide curves are the reports of two instrume
 # Its logarithm is a parabola:
 #
 # $$
-# \log q_m(z)=-\tfrac12 T_m z^2+\eta_m z+\text{const},\qquad \eta_m=T_m\mu_m .
+# \begin{gathered}
+# \log q_m(z)=-\tfrac12 T_m z^2+\eta_m z+\text{const},\\
+# \eta_m=T_m\mu_m .
+# \end{gathered}
 # $$ (eq-natural)
 #
 # The pair $(T_m,\eta_m)$ holds the **natural parameters**.
@@ -161,10 +182,12 @@ show(fig, alt="Densities over z. Two wide curves are the reports of two instrume
 # So natural parameters simply add:
 #
 # $$
+# \begin{gathered}
 # q(z)\propto\prod_{m=1}^M q_m(z)
-# \quad\Longrightarrow\quad
-# T=\sum_m T_m,\qquad \eta=\sum_m\eta_m,\qquad
+# \;\Longrightarrow\;
+# T=\sum_m T_m,\quad \eta=\sum_m\eta_m,\\
 # \mu=\frac{\eta}{T}=\frac{\sum_m T_m\mu_m}{\sum_m T_m},\qquad v=\frac1T .
+# \end{gathered}
 # $$ (eq-product)
 #
 # The mean is a vote in which expert $m$ holds $T_m$ votes.
@@ -180,8 +203,11 @@ show(fig, alt="Densities over z. Two wide curves are the reports of two instrume
 # Give every expert a power $a_i$, write $T=\sum_i a_iT_i>0$ and $\eta=\sum_i a_i\eta_i$, and complete the square:
 #
 # $$
-# \log Z=\log\int\prod_i\mathcal N(z;\mu_i,1/T_i)^{a_i}\,dz
-# =\tfrac12\log\frac{2\pi}{T}+\frac{\eta^2}{2T}+\sum_i a_i\Big(\tfrac12\log\frac{T_i}{2\pi}-\tfrac12T_i\mu_i^2\Big).
+# \begin{aligned}
+# \log Z&=\log\int\prod_i\mathcal N(z;\mu_i,1/T_i)^{a_i}\,dz\\
+# &=\tfrac12\log\frac{2\pi}{T}+\frac{\eta^2}{2T}\\
+# &\quad+\sum_i a_i\Big(\tfrac12\log\frac{T_i}{2\pi}-\tfrac12T_i\mu_i^2\Big).
+# \end{aligned}
 # $$ (eq-log-normaliser)
 #
 # The powers will let us divide by a density: its power is negative.
@@ -190,7 +216,10 @@ show(fig, alt="Densities over z. Two wide curves are the reports of two instrume
 # The density of the sum at $\mu_2$ is the integral that we want, and a sum of Gaussians is Gaussian:
 #
 # $$
-# Z=\int\mathcal N(z;\mu_1,v_1)\,\mathcal N(z;\mu_2,v_2)\,dz=\mathcal N(\mu_1;\,\mu_2,\,v_1+v_2).
+# \begin{aligned}
+# Z&=\int\mathcal N(z;\mu_1,v_1)\,\mathcal N(z;\mu_2,v_2)\,dz\\
+# &=\mathcal N(\mu_1;\,\mu_2,\,v_1+v_2).
+# \end{aligned}
 # $$ (eq-agreement)
 #
 # $Z$ is large when the means are close, measured in units of the experts' joint spread.
@@ -202,55 +231,68 @@ show(fig, alt="Densities over z. Two wide curves are the reports of two instrume
 #
 # Now let the experts be what they are in a multimodal model: beliefs after one modality each.
 # Assume that the modalities are **conditionally independent** given $z$, as they are in LG3.
-# For any set $S$ of observed modalities Bayes' rule says
+# Write $S$ for the set of observed modalities, and $|S|$ for their number.
+# Bayes' rule, for all of them and for a single one, says
 #
 # $$
-# p(z\mid x_S)\;\propto\;p(z)\prod_{m\in S}p(x_m\mid z),
-# \qquad\text{and for a single one}\qquad
+# \begin{gathered}
+# p(z\mid x_S)\;\propto\;p(z)\prod_{m\in S}p(x_m\mid z),\\
 # p(x_m\mid z)\;\propto\;\frac{p(z\mid x_m)}{p(z)} .
+# \end{gathered}
 # $$ (eq-bayes)
 #
-# Put the second into the first.
-# The prior $p(z)=\mathcal N(\mu_0,1/T_0)$ appears once in front and $|S|$ times below the line:
+# Put the second line into the first.
+# The prior $p(z)=\mathcal N(\mu_0,1/T_0)$ then stands once in front and $|S|$ times below the line.
+# One of them cancels:
 #
 # $$
-# p(z\mid x_S)\;\propto\;\frac{\prod_{m\in S}p(z\mid x_m)}{p(z)^{|S|-1}}
-# \quad\Longrightarrow\quad
-# T=\sum_{m\in S}T_m-(|S|-1)\,T_0,\qquad
-# \eta=\sum_{m\in S}\eta_m-(|S|-1)\,T_0\mu_0 .
+# \begin{gathered}
+# p(z\mid x_S)\;\propto\;\frac{\prod_{m\in S}p(z\mid x_m)}{p(z)^{|S|-1}}\\
+# \begin{aligned}
+# \Longrightarrow\quad
+# T&=\sum_{m\in S}T_m-(|S|-1)\,T_0,\\
+# \eta&=\sum_{m\in S}\eta_m-(|S|-1)\,T_0\mu_0 .
+# \end{aligned}
+# \end{gathered}
 # $$ (eq-quotient)
 #
 # This is the **quotient form**; {cite:t}`daunhawer2021` state it as their equation 2.
-# It explains the picture.
-# Each report already contains the prior, so the plain product contains it $|S|$ times, and the product with a prior expert $|S|+1$ times.
-# The prior sits at zero, and it pulls once too often.
+#
+# Now the picture is clear.
+# Each report already contains the prior.
+# So the plain product contains it $|S|$ times, and the product with one more prior $|S|+1$ times.
+# Every extra prior adds precision that no reading has earned, and pulls the mean towards zero.
 
 # %% [markdown]
 # ### MVAE's way: let the network report the likelihood
 #
 # {cite:t}`wu2018` avoid the division.
-# They let the network put out only what its own modality adds, $\tilde q_m(z)\propto p(z\mid x_m)/p(z)$.
-# With $q_m=\tilde q_m\,p$ the quotient cancels, and the prior joins as one more expert:
+# They let the network put out only what its own modality adds: a Gaussian $\tilde q_m(z)\propto p(z\mid x_m)/p(z)$, with precision $\tilde T_m$.
+# By {eq}`eq-bayes` that is the likelihood $p(x_m\mid z)$, read as a density of $z$.
+# With $q_m\propto\tilde q_m\,p$ the quotient cancels, and the prior joins as one more expert:
 #
 # $$
-# q(z\mid x_S)\;\propto\;p(z)\prod_{m\in S}\tilde q_m(z)
-# \quad\Longrightarrow\quad
-# T=T_0+\sum_{m\in S}\tilde T_m,\qquad
-# \eta=T_0\mu_0+\sum_{m\in S}\tilde\eta_m .
+# \begin{gathered}
+# q(z\mid x_S)\;\propto\;p(z)\prod_{m\in S}\tilde q_m(z)\\
+# \begin{aligned}
+# \Longrightarrow\quad
+# T&=T_0+\sum_{m\in S}\tilde T_m,\\
+# \eta&=T_0\mu_0+\sum_{m\in S}\tilde\eta_m .
+# \end{aligned}
+# \end{gathered}
 # $$ (eq-product-prior)
 #
 # This is the **product with a prior expert**.
 # A missing modality has nothing to add: its precision is zero and it drops out.
 # With no modality at all the result is the prior, as it should be.
 #
-# So the last two forms are both exact, each for its own kind of expert.
+# So two forms are exact, each for its own kind of expert.
 #
-# | the expert is | right form | prior counted |
+# | form | on posteriors $p(z\mid x_m)$, the prior counts | on likelihoods $\tilde q_m$, the prior counts |
 # |---|---|---|
-# | a posterior $p(z\mid x_m)$ | quotient {eq}`eq-quotient` | once |
-# | a likelihood $\tilde q_m\propto p(x_m\mid z)$ | product with prior {eq}`eq-product-prior` | once |
-# | a posterior | plain product {eq}`eq-product` | once per expert |
-# | a likelihood | plain product {eq}`eq-product` | never |
+# | plain product {eq}`eq-product` | $\lvert S\rvert$ times | never |
+# | product with prior {eq}`eq-product-prior` | $\lvert S\rvert+1$ times | **once** |
+# | quotient {eq}`eq-quotient` | **once** | $1-\lvert S\rvert$ times |
 
 # %% [markdown]
 # ### A quotient can fail
@@ -266,20 +308,24 @@ show(fig, alt="Densities over z. Two wide curves are the reports of two instrume
 # A network's output may not.
 # It suffices that no expert is vaguer than the prior.
 # MVAE's form gives that for free: $\tilde T_m>0$ means $T_m=T_0+\tilde T_m>T_0$.
+#
 # The library refuses an improper quotient with an error instead of clamping its precision, because a clamped one is nobody's posterior.
 #
 # ### More than one dimension
 #
-# With vectors and covariance matrices the same parabola reads $-\tfrac12 z^\top\Lambda_m z+h_m^\top z$ with $\Lambda_m=C_m^{-1}$ and $h_m=\Lambda_m\mu_m$.
-# Again they add:
+# A latent code is a vector, and expert $m$ has a mean vector $\mu_m$ and a covariance matrix $C_m$.
+# Its parabola reads $-\tfrac12 z^\top\Lambda_m z+z^\top\Lambda_m\mu_m$, with the precision matrix $\Lambda_m=C_m^{-1}$.
+# Again the parameters add:
 #
 # $$
 # \Lambda=\sum_m\Lambda_m,\qquad \Lambda\mu=\sum_m\Lambda_m\mu_m .
 # $$ (eq-full-product)
 #
 # If every $C_m$ is diagonal the dimensions separate, and each follows {eq}`eq-product` alone.
-# That is what encoders do in practice and what the library computes.
-# The price: two long thin experts that cross at a slant make a small round product, and diagonal experts cannot express that.
+# That is what encoders do in practice, and what the library computes.
+# It has a price.
+# Two long thin experts that cross at a slant make a small round product; diagonal experts cannot express that.
+# The last exercise measures it.
 
 # %% [markdown]
 # ## Ten lines of code
@@ -289,8 +335,9 @@ show(fig, alt="Densities over z. Two wide curves are the reports of two instrume
 
 # %%
 def combine(experts, extra_priors):
-    """Product of Gaussians and of N(0, 1) to the power extra_priors; experts are Normals [batch, latent]."""
-    T = torch.stack([q.precision for q in experts])  # [experts, batch, latent]
+    """The product of all experts and of N(0, 1) ** extra_priors."""
+    # all of shape [experts, batch, latent] until they are summed
+    T = torch.stack([q.precision for q in experts])
     eta = T * torch.stack([q.mean for q in experts])
     precision = T.sum(0) + extra_priors  # T_0 = 1
     mean = eta.sum(0) / precision  # mu_0 = 0 adds nothing to eta
@@ -304,26 +351,32 @@ def combine(experts, extra_priors):
 # %%
 g = torch.Generator().manual_seed(seed)
 noise = torch.randn(2, 3, 5, 16, generator=g, dtype=torch.float64)
-experts = [Normal(mean, -0.5 * z.abs()) for mean, z in zip(noise[0], noise[1])]
+experts = [Normal(mean, -0.5 * a.abs()) for mean, a in zip(*noise)]
 
-for library, extra_priors in ((product, 0), (product_with_prior, 1), (quotient, 1 - len(experts))):
-    ours, theirs = combine(experts, extra_priors), library(experts)
+forms = {product: 0, product_with_prior: 1, quotient: 1 - len(experts)}
+for library, extra_priors in forms.items():
+    theirs, ours = library(experts), combine(experts, extra_priors)
     torch.testing.assert_close(theirs.mean, ours.mean)
     torch.testing.assert_close(theirs.var, ours.var)
 print("The ten lines and the library agree on all three forms.")
 
 # %% [markdown]
-# A second opinion comes from brute force: multiply on a fine grid, and sum.
+# A second opinion comes from brute force.
+# We multiply the two reports on a fine grid, divide by the prior, and integrate.
+# Equation {eq}`eq-log-normaliser` must give the same constant.
 
 # %%
 fine = torch.linspace(-12, 12, 20_001, dtype=torch.float64)
-powers = [1.0, 1.0, -1.0]  # two reports, divided by the prior once
 prior = Normal.standard(1, 1, like=exact.mean)
-log_values = sum(a * q.log_prob(fine[:, None, None])[:, 0] for a, q in zip(powers, [*reports, prior]))
+trio, powers = [*reports, prior], [1.0, 1.0, -1.0]
+
+log_values = sum(
+    a * q.log_prob(fine[:, None, None])[:, 0] for a, q in zip(powers, trio)
+)
 by_grid = torch.trapezoid(log_values.exp(), fine).log()
-by_formula = log_normaliser([*reports, prior], powers)
-torch.testing.assert_close(by_grid, by_formula.squeeze())
-print(f"log Z of the quotient: {by_grid:.6f} by quadrature, {by_formula.item():.6f} by the formula")
+by_formula = log_normaliser(trio, powers).squeeze()
+torch.testing.assert_close(by_grid, by_formula)
+print(f"log Z by quadrature {by_grid:.6f}, by the formula {by_formula:.6f}")
 
 # %% [markdown]
 # ## All of LG3, in numbers
@@ -331,12 +384,16 @@ print(f"log Z of the quotient: {by_grid:.6f} by quadrature, {by_formula.item():.
 # To compare two Gaussians we use the Kullback-Leibler divergence, here from an answer $q$ to the exact posterior $p$:
 #
 # $$
-# \mathrm{KL}(q\,\|\,p)=\tfrac12\Big(\log\frac{v_p}{v_q}+\frac{v_q+(\mu_q-\mu_p)^2}{v_p}-1\Big).
+# \begin{aligned}
+# \mathrm{KL}(q\,\|\,p)=\tfrac12\Big(&\log\frac{v_p}{v_q}-1\\
+# &+\frac{v_q+(\mu_q-\mu_p)^2}{v_p}\Big).
+# \end{aligned}
 # $$ (eq-kl-normal)
 #
 # It is zero exactly when the two are equal.
-# Here is every set of modalities.
-# The last column feeds *likelihood* experts to the product with prior.
+# Here it is for every set of readings.
+# The columns "plain", "with prior" and "quotient" combine unimodal *posteriors*.
+# The last column combines *likelihood* experts, as MVAE does.
 
 # %%
 subsets = [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)]
@@ -345,13 +402,16 @@ for subset in subsets:
     x = {m: LG3_OBSERVATION[m] for m in subset}
     truth = LG3.posterior(x)
     posteriors = [LG3.posterior({m: x[m]}) for m in subset]
-    tried = [product(posteriors), product_with_prior(posteriors), quotient(posteriors), product_with_prior(LG3.experts(x))]
-    rows.append([" ".join(f"x{m + 1}" for m in subset), truth.mean, truth.var, *(kl(q, truth).abs() for q in tried)])
+    tried = [form(posteriors) for form in forms]
+    tried.append(product_with_prior(LG3.experts(x)))
+    name = " ".join(f"x{m + 1}" for m in subset)
+    divergences = [kl(q, truth).abs() for q in tried]
+    rows.append([name, truth.mean, truth.var, *divergences])
 
-table("KL to the exact posterior of LG3, in nats",
-      ["observed", "exact mean", "exact variance", "plain, posteriors", "with prior, posteriors", "quotient, posteriors", "with prior, likelihoods"],
-      rows)
-assert max(float(v) for row in rows for v in row[5:]) < 1e-12
+columns = ["observed", "exact mean", "exact variance"]
+columns += ["plain", "with prior", "quotient", "likelihoods with prior"]
+table("LG3: the exact posterior, and KL to it in nats", columns, rows)
+assert max(float(v) for row in rows for v in row[-2:]) < 1e-12
 
 # %% [markdown]
 # The last two columns are zero up to rounding: they are the same density, computed on two routes.
@@ -360,15 +420,19 @@ assert max(float(v) for row in rows for v in row[5:]) < 1e-12
 #
 # The table hides how fast the error grows.
 # Take a world of many *weak* instruments, each barely better than the prior.
-# We draw readings and a hidden $z$, and ask how often $z$ lies in the central interval that should hold it nine times out of ten.
+# We draw readings and a hidden $z$ that fits them.
+# Then we ask how often $z$ lies in the central interval that should hold it nine times out of ten.
+# This share is the **coverage**.
 
 # %%
-HALF_WIDTH = NormalDist().inv_cdf(0.95)  # the central 90 % of a Gaussian, in standard deviations
+LEVEL = 0.9
+HALF_WIDTH = NormalDist().inv_cdf(0.5 + LEVEL / 2)  # in standard deviations
 
 
 def coverage(q, z):
-    """How often z [n] lies in the central 90 % interval of q [n, 1]."""
-    return ((z - q.mean[:, 0]).abs() < HALF_WIDTH * q.std[:, 0]).double().mean().item()
+    """How often z [n] lies in the central interval of q [n, 1]."""
+    inside = (z - q.mean[:, 0]).abs() < HALF_WIDTH * q.std[:, 0]
+    return inside.double().mean().item()
 
 
 n = {"smoke": 2_000}.get(profile, 20_000)
@@ -377,42 +441,46 @@ found = {name: [] for name in STYLES}
 for M in counts:
     world = LinearGaussian(weights=(1.0,) * M, variances=(4.0,) * M)
     x = world.sample(n, g)
-    z = world.posterior(x).rsample(generator=g)[:, 0]  # a hidden z that fits the readings
+    z = world.posterior(x).rsample(generator=g)[:, 0]
     posteriors = [world.posterior({m: x[m]}) for m in x]
-    for name, form in zip(STYLES, (product, product_with_prior, quotient)):
+    for name, form in zip(STYLES, forms):
         found[name].append(coverage(form(posteriors), z))
 
 # %% tags=["hide-input"]
-fig, ax = figure(6.4, 3.8)
-ax.axhline(0.9, label="as promised", **EXACT)
+fig, ax = figure(5, 3.8)
+ax.axhline(LEVEL, label="as promised", **EXACT)
 for name, values in found.items():
     ax.plot(counts, values, label=name, marker="o", markersize=4, **STYLES[name])
-finish(fig, ax, columns=2, xlabel="number of modalities", ylabel="coverage", ylim=(0, 1.05))
-show(fig, alt="Coverage of the nominal nine-in-ten interval against the number of modalities. The quotient stays on the promised "
-     "level. The plain product and the product with prior start near it and fall steadily as modalities are added.")
+finish(fig, ax, xlabel="number of modalities", ylabel="coverage", ylim=(0, 1.05))
+show(fig, alt="Coverage of the nine-in-ten interval against the number of modalities. The quotient stays on the promised level. "
+     "The plain product starts there and falls steadily as modalities are added; the product with prior lies below it throughout.")
 
 # %% [markdown]
-# Every added modality brings another copy of the prior.
-# The plain product becomes too sure of itself, and with a dozen weak instruments its interval misses the truth more often than it should by far.
+# Every added modality brings another copy of the prior, and the plain product mistakes the copies for evidence.
+# With many weak instruments its interval misses the truth most of the time.
 # The quotient keeps its promise at any number.
 #
 # ### The normaliser knows the evidence
 #
-# For LG3's likelihood experts the constant has one more meaning.
-# As a function of $z$, $p(x_m\mid z)=\mathcal N(z;\,x_m/w_m,\,s_m^2/w_m^2)\,/\,|w_m|$.
-# The integral of prior times likelihoods is the evidence, so
+# The constant that we throw away has one more meaning.
+# In LG3 a likelihood is, up to a factor, a Gaussian in $z$, and the factor is one over $|w_m|$:
 #
 # $$
+# \begin{gathered}
+# p(x_m\mid z)=\frac{1}{|w_m|}\,\mathcal N\Big(z;\,\frac{x_m}{w_m},\,\frac{s_m^2}{w_m^2}\Big),\\
 # \log p(x_S)=\log Z-\sum_{m\in S}\log|w_m| .
+# \end{gathered}
 # $$ (eq-evidence)
 #
-# Readings that fit together, and fit the prior, are probable readings.
+# The second line follows, since the integral of the prior times all likelihoods is the evidence $p(x_S)$.
+# So agreement is probability: readings that fit together, and fit the prior, are probable readings.
 
 # %%
 score = log_normaliser([prior, *LG3.experts(LG3_OBSERVATION)]).item()
 evidence = score - sum(math.log(abs(w)) for w in LG3.weights)
-torch.testing.assert_close(evidence, LG3.log_prob(LG3_OBSERVATION).item())
-print(f"log evidence of the three readings: {evidence:.6f} nats, from the normaliser and from LG3 directly")
+direct = LG3.log_prob(LG3_OBSERVATION).item()
+torch.testing.assert_close(evidence, direct)
+print(f"log evidence from Z: {evidence:.6f}, directly: {direct:.6f} nats")
 
 # %% [markdown]
 # ## The veto
@@ -421,36 +489,39 @@ print(f"log evidence of the three readings: {evidence:.6f} nats, from the normal
 # Now two experts agree, and a third one far away is very sure of itself.
 
 # %%
-crowd = [Normal(torch.tensor([[mean]]), torch.tensor([[0.0]])) for mean in (-1.2, -0.8)]
+def expert(mean, precision):
+    mean, precision = torch.tensor([[[mean]], [[precision]]])
+    return Normal.from_precision(mean, precision)
 
 
-def outsider(precision, mean=3.0):
-    return Normal(torch.tensor([[mean]]), torch.tensor([[-math.log(precision)]]))
-
-
+crowd = [expert(-1.2, 1.0), expert(-0.8, 1.0)]
+rows = []
 for precision in (0.1, 1.0, 10.0, 100.0):
-    trio = [*crowd, outsider(precision)]
+    trio = [*crowd, expert(3.0, precision)]
     q = product(trio)
-    print(f"outsider's precision {precision:5.1f}: product has mean {q.mean.item():6.2f}, "
-          f"sd {q.std.item():.2f}, log Z {log_normaliser(trio).item():7.2f}")
+    rows.append([f"{precision:g}", q.mean, q.std, log_normaliser(trio)])
+
+columns = ["outsider's precision", "mean", "standard deviation", "log Z"]
+table("Product of two ordinary experts and an outsider", columns, rows)
 
 # %% tags=["hide-input"]
 grid = torch.linspace(-4.5, 4.5, 600)
-fig, ax = figure(6.4, 4.0)
-trio = [*crowd, outsider(10.0)]
-for name, q, dots in (("two who agree", crowd[0], 1), (None, crowd[1], 1), ("the outsider", trio[2], 3)):
-    draw(ax, q, grid, name, color=PALETTE[0], linewidth=1.3, linestyle=(0, (1, dots)))
+fig, ax = figure(5, 4)
+trio = [*crowd, expert(3.0, 10.0)]
+for name, q in zip(("the three experts", None, None), trio):
+    draw(ax, q, grid, name, **REPORT)
 draw(ax, product(trio), grid, "product", **STYLES["plain product"])
 draw(ax, Mixture(tuple(trio)), grid, "mixture", color=PALETTE[4])
-finish(fig, ax, columns=2, xlabel="z", ylabel="density")
+finish(fig, ax, xlabel="z", ylabel="density")
 show(fig, alt="Two wide experts near minus one, a narrow outsider at three. The product is a single narrow peak close to the "
      "outsider, where the two wide experts are almost zero. The mixture keeps a broad hump at minus one and a peak at three.")
 
 # %% [markdown]
-# The product moves to the outsider, to a place that the other two find almost impossible.
-# Votes are counted by precision, and two ordinary voters stand against one who holds ten times as many votes.
-# The product does not look worried either: its standard deviation is smaller than anybody's.
-# Only $\log Z$, falling in the print-out, says that something is wrong.
+# In the figure the outsider holds ten votes and each of the other two holds one.
+# The product moves to the outsider, to a place that the others find almost impossible.
+# It does not look worried: it is narrower than any of the three.
+# Only $\log Z$, which falls down the table, says that something is wrong.
+# (The mixture in the figure is the other way to combine experts; we come to it below.)
 #
 # {cite:t}`shi2019` call this the power of **veto**: where one expert is almost zero, so is the product.
 # It is what we want from an honest expert, since "it is certainly not there" is information.
@@ -458,19 +529,23 @@ show(fig, alt="Two wide experts near minus one, a narrow outsider at three. The 
 #
 # ### What overconfidence costs
 #
-# Let expert $j$ report its variance times $\kappa$.
+# Let one likelihood expert, number $j$, report its variance times $\kappa$.
 # With $\kappa<1$ it is overconfident, with $\kappa>1$ too modest.
-# Its precision changes by $\delta$, at its own mean $\tilde\mu_j$, so by {eq}`eq-product-prior` the combined mean moves by
+# Write $T$ and $\mu$ for the combined precision and mean when it is honest, at $\kappa=1$.
+# Its own precision changes by some $\delta$, and those extra votes all go to its own mean $\tilde\mu_j$.
+# By {eq}`eq-product-prior` the combined mean becomes a vote between $\mu$ with weight $T$ and $\tilde\mu_j$ with weight $\delta$:
 #
 # $$
-# \mu(\kappa)-\mu(1)=\frac{\delta}{T+\delta}\,(\tilde\mu_j-\mu(1)),
-# \qquad \delta=\tilde T_j\Big(\frac1\kappa-1\Big),
+# \begin{gathered}
+# \mu(\kappa)-\mu=\frac{\delta}{T+\delta}\,(\tilde\mu_j-\mu),\\
+# \delta=\tilde T_j\Big(\frac1\kappa-1\Big).
+# \end{gathered}
 # $$ (eq-kappa)
 #
-# with $T$ the precision at $\kappa=1$.
 # As $\kappa\to0$ the fraction goes to one: expert $j$ decides alone.
-# As $\kappa\to\infty$ it goes to the value that removes expert $j$.
-# Two failures, and they are not alike: modesty wastes a witness, overconfidence silences all the others.
+# As $\kappa\to\infty$ we get $\delta\to-\tilde T_j$: expert $j$ is dropped.
+# So the two failures differ.
+# Modesty wastes one witness; overconfidence silences all the others.
 
 # %%
 x = LG3.sample(n, g)
@@ -482,31 +557,37 @@ kappas = torch.logspace(-3, 3, 25, dtype=torch.float64)
 
 def with_kappa(experts, j, kappa):
     """The same experts, but expert j reports kappa times its variance."""
-    return [Normal(q.mean, q.logvar + math.log(kappa)) if m == j else q for m, q in enumerate(experts)]
+    loud = Normal(experts[j].mean, experts[j].logvar + math.log(kappa))
+    return [*experts[:j], loud, *experts[j + 1 :]]
 
 
 bias, covered = {}, {}
 for j in range(3):
-    combined = [product_with_prior(with_kappa(witnesses, j, k)) for k in kappas.tolist()]
-    bias[j] = [(q.mean - truth.mean).square().mean().sqrt().item() for q in combined]
+    combined = [
+        product_with_prior(with_kappa(witnesses, j, kappa))
+        for kappa in kappas.tolist()
+    ]
+    gaps = [q.mean - truth.mean for q in combined]
+    bias[j] = [gap.square().mean().sqrt().item() for gap in gaps]
     covered[j] = [coverage(q, z) for q in combined]
 
-# the closed form says the same
-j, kappa = 1, 0.1
-delta = witnesses[j].precision * (1 / kappa - 1)
-shift = delta / (truth.precision + delta) * (witnesses[j].mean - truth.mean)
-torch.testing.assert_close(product_with_prior(with_kappa(witnesses, j, kappa)).mean - truth.mean, shift)
+# The closed form gives the same shift of every item's mean.
+delta = witnesses[2].precision * (1 / kappas[0] - 1)
+fraction = delta / (truth.precision + delta)
+shift = fraction * (witnesses[2].mean - truth.mean)
+overconfident = product_with_prior(with_kappa(witnesses, 2, kappas[0].item()))
+torch.testing.assert_close(overconfident.mean - truth.mean, shift)
 
 # %% tags=["hide-input"]
-fig, (top, bottom) = figure(6.4, 5.6, rows=2, sharex=True)
+fig, (top, bottom) = figure(5, 5.6, rows=2, sharex=True)
 for j in range(3):
     style = {"color": PALETTE[j], "linestyle": ("-", "--", "-.")[j]}
-    top.plot(kappas, bias[j], label=f"expert {j + 1} is off", **style)
+    top.plot(kappas, bias[j], label=f"expert {j + 1}", **style)
     bottom.plot(kappas, covered[j], **style)
-bottom.axhline(0.9, **EXACT)
+bottom.axhline(LEVEL, **EXACT)
 for ax in (top, bottom):
     ax.axvline(1, color="#808080", linewidth=1, linestyle=":")
-top.set(ylabel="bias of the mean (rms)", xscale="log", ylim=(0, None))
+top.set(ylabel="bias of the mean", xscale="log", ylim=(0, None))
 bottom.set(xlabel="factor κ on one expert's variance", ylabel="coverage", ylim=(0, 1))
 fig.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=3)
 show(fig, alt="Two panels against the factor kappa, from far below one to far above, one curve per expert of LG3. The bias of "
@@ -514,13 +595,14 @@ show(fig, alt="Two panels against the factor kappa, from far below one to far ab
      "promised level at one and above, and collapses towards zero on the left.")
 
 # %% [markdown]
+# The upper panel shows the root mean square of the shift over many readings, the lower one the coverage.
 # The damage is lopsided.
-# To the right of one the bias levels off and the interval still covers, since less information is used but it is used honestly.
-# To the left the interval collapses: the product grows narrower without becoming more right.
-# It is worst when the expert that deserves the fewest votes takes them all.
+# To the right of one the bias levels off and the interval still covers: less is known, and the product says so.
+# To the left the coverage collapses: the product grows narrower without becoming more right.
+# The bias is worst when the expert that deserves the fewest votes, number one, takes them all.
 #
 # A network has no reason to be calibrated across modalities.
-# An image has hundreds of pixels, a label has one symbol; the likelihood weights in the objective rescale them further.
+# An image has hundreds of pixels and a label is one symbol, and training rewards each at its own scale.
 # {cite:t}`shi2019` suspect such miscalibrated precisions behind the poor results of MVAE, and replace the product by a **mixture of experts**:
 #
 # $$
@@ -529,23 +611,26 @@ show(fig, alt="Two panels against the factor kappa, from far below one to far ab
 #
 # A mixture cannot be vetoed: no expert can take away what another one has put there.
 # It pays for this, since two witnesses in agreement make it no sharper than one.
-# {cite:t}`daunhawer2021` argue on the other side: the product is sound, they say, once private factors are kept out of it.
+# {cite:t}`daunhawer2021` take the other side.
+# The product is sound, they argue, if only what the modalities share goes into it.
 
 # %% [markdown]
 # ## Try it
 #
-# The experts below start as the exact posteriors of LG3, and the thin line marks the exact posterior of whatever set is switched on.
+# The experts below start as the exact posteriors of LG3, given one reading each.
+# The dashed line is the exact posterior of whatever set of readings is switched on.
 
 # %%
 from mmvae_lite.explore import ExpertPlayground
 
-posteriors = [LG3.posterior({m: value}) for m, value in LG3_OBSERVATION.items()]
-truths = {s: LG3.posterior({m: LG3_OBSERVATION[m] for m in s}) for s in subsets}
+readings = LG3_OBSERVATION
+posteriors = [LG3.posterior({m: readings[m]}) for m in range(3)]
+truths = {s: LG3.posterior({m: readings[m] for m in s}) for s in subsets}
 ExpertPlayground(
     means=[q.mean.item() for q in posteriors],
     precisions=[q.precision.item() for q in posteriors],
     form="product",
-    labels=["p(z | x1)", "p(z | x2)", "p(z | x3)"],
+    labels=["report 1", "report 2", "report 3"],
     truth={s: (q.mean.item(), q.precision.item()) for s, q in truths.items()},
 )
 
@@ -559,9 +644,10 @@ ExpertPlayground(
 #
 # **Which expert does the code have in hand?**
 # The three forms look alike, and nothing crashes when the wrong one is used.
-# {cite:t}`daunhawer2021` derive the quotient as their equation 2; their released code takes the plain product, with no prior expert and no division.
-# If its encoders learn posteriors, the prior is counted once per modality.
-# The two agree only where the prior hardly matters.
+# {cite:t}`daunhawer2021` print the quotient as their equation 2.
+# Their released code takes the plain product, with no prior expert and no division.
+# Their training puts no prior on the shared code, so the plain product is not wrong by itself; but it is not the equation in the paper.
+# The two agree only where the experts are far sharper than the prior.
 #
 # **The missing identity.**
 # {cite:t}`lee2020` multiply the experts by the prior $\mathcal N(0,I)$, and print the result as $C^{-1}=\sum_iC_i^{-1}$.
@@ -573,8 +659,8 @@ ExpertPlayground(
 # The belief after one modality is $p\,\tilde q_m$, not $\tilde q_m$; forgetting the prior there gives samples that are too wide.
 #
 # **An epsilon, twice.**
-# MVAE's code adds a small constant to the variances and again to their inverse, to be safe from dividing by zero.
-# The effect is tiny but it is a bias, and it hides from tests with a loose tolerance.
+# MVAE's code adds a small constant to every variance, and adds it again before it takes the inverse, to be safe from dividing by zero.
+# The effect is tiny, but it is a bias, and it blurs every test against an exact answer.
 # A network that puts out $\log v$ needs none: $T=\exp(-\log v)$ is positive.
 #
 # **Repairing an improper quotient.**
@@ -590,15 +676,15 @@ ExpertPlayground(
 # | any of them may be missing, and all $2^M$ sets must work with $M$ encoders | experts are trained apart and their precisions were never compared |
 # | each new witness should sharpen the belief | experts may contradict each other, and the conflict is the message |
 #
-# If you build a model today: report likelihood experts and use the product with prior.
-# It is exact under its assumptions, it is never improper, and it needs no case for missing data.
-# Then check the calibration, as in the coverage figure above.
+# If you build a model today, let the encoders report likelihood experts and use the product with prior.
+# It is exact under its assumptions, it is never improper, and it needs no special case for missing data.
+# Then measure the coverage, as above, wherever you can draw $z$ yourself.
 
 # %% [markdown]
 # ## Exercises
 #
-# Each exercise has a stub, a check and a hidden solution.
-# The check says what is not right yet, as often as you like.
+# Each exercise has a stub to fill in, a check and a hidden solution.
+# Ask the check as often as you like; it says what is not right yet.
 
 # %% [markdown]
 # ```{exercise} Three products on paper
@@ -626,12 +712,18 @@ check("poe-three-products", three_products)
 
 # %% tags=["solution", "hide-cell"]
 def three_products():
-    # precisions 2, 5, 3 and eta 1, 3, 1; the standard prior has precision 1 and eta 0
-    T, eta = 2 + 5 + 3, 1 + 3 + 1
-    return {"product": (T, eta / T), "prior": (T + 1, eta / (T + 1)), "quotient": (T - 2, eta / (T - 2))}
+    T = 2 + 5 + 3
+    eta = 1 + 3 + 1
+    # the standard prior has precision 1 and eta 0
+    return {
+        "product": (T, eta / T),
+        "prior": (T + 1, eta / (T + 1)),
+        "quotient": (T - 2, eta / (T - 2)),
+    }
 
 
-# Only the quotient is the exact posterior: the experts are posteriors, so two of three priors must go.
+# Only the quotient is the exact posterior. The experts are posteriors,
+# so two of the three priors in their product must go.
 check("poe-three-products", three_products).require()
 
 # %% [markdown]
@@ -658,11 +750,12 @@ check("poe-improper", experts_that_fail)
 
 # %% tags=["solution", "hide-cell"]
 def experts_that_fail():
-    # the precisions 1.25 + 0.25 + 0.25 stay below the 2 that the quotient takes away
+    # precisions 1.25 + 0.25 + 0.25, less than the 2 that is taken away
     return [(0.0, 0.8), (1.0, 4.0), (-1.0, 4.0)]
 
 
-# With two experts the quotient takes away 1, and the sharp one alone brings more than that.
+# With two experts the quotient takes away 1,
+# and the sharp one alone brings more than that.
 check("poe-improper", experts_that_fail).require()
 
 # %% [markdown]
@@ -690,11 +783,12 @@ check("poe-agreement", log_agreement)
 # %% tags=["solution", "hide-cell"]
 def log_agreement(mean1, var1, mean2, var2):
     total = var1 + var2
-    return -0.5 * (math.log(2 * math.pi * total) + (mean1 - mean2) ** 2 / total)
+    squares = (mean1 - mean2) ** 2
+    return -0.5 * (math.log(2 * math.pi * total) + squares / total)
 
 
-# The derivative is zero where the total variance equals the squared gap of the means:
-# experts that disagree should have claimed just the spread that their disagreement shows.
+# The derivative is zero where the total variance equals the squared gap of
+# the means: the experts should claim just the spread that they show.
 check("poe-agreement", log_agreement).require()
 
 # %% [markdown]
@@ -723,7 +817,8 @@ def calibration_factor(means, variances, z):
     return ((z - means) ** 2 / variances).mean()
 
 
-# It is also the maximum-likelihood estimate of the factor. The expert's kappa is its inverse.
+# It is also the maximum-likelihood estimate of the factor.
+# The expert's kappa is its inverse.
 check("poe-calibrate", calibration_factor).require()
 
 # %% [markdown]
@@ -754,11 +849,14 @@ def full_product(means, covariances):
     return torch.linalg.solve(precision, eta), torch.linalg.inv(precision)
 
 
+flip = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
 slanted = torch.tensor([[1.0, 0.95], [0.95, 1.0]])
-crossed = torch.stack([slanted, torch.linalg.inv(slanted) * slanted.det()])
-_, covariance = full_product(torch.zeros(2, 2), crossed)
-_, diagonal = full_product(torch.zeros(2, 2), torch.stack([torch.diag(c.diagonal()) for c in crossed]))
-print(f"variance along each axis: {covariance[0, 0]:.3f} with full matrices, {diagonal[0, 0]:.3f} with diagonals only")
+crossed = torch.stack([slanted, slanted * flip])  # at a right angle
+_, full = full_product(torch.zeros(2, 2), crossed)
+_, diagonal = full_product(torch.zeros(2, 2), crossed * torch.eye(2))
+print("variance along each axis:")
+print(f"  full matrices  {full[0, 0]:.3f}")
+print(f"  diagonals only {diagonal[0, 0]:.3f}")
 check("poe-full-covariance", full_product).require()
 
 # %% [markdown]
@@ -766,7 +864,7 @@ check("poe-full-covariance", full_product).require()
 #
 # {cite:t}`hinton2002` introduces products of experts, for models whose normaliser has no closed form.
 # {cite:t}`wu2018` bring them to variational autoencoders; their section 2 has the derivation above.
-# {cite:t}`daunhawer2021` and {cite:t}`lee2020` put a product on the shared latent alone and give every modality a private one, an idea that goes back to {cite:t}`hsu2018`.
+# {cite:t}`daunhawer2021` and {cite:t}`lee2020` put a product on the shared latent alone and give every modality a private one, as {cite:t}`hsu2018` had done before them.
 # {cite:t}`shi2019` make the case against products and for mixtures.
 # {cite:t}`korthals2019` train one encoder per subset instead of combining experts.
 # The variational autoencoder itself, and the divergence {eq}`eq-kl-normal`, are in {cite:t}`kingma2014`.
