@@ -71,8 +71,9 @@ from mmvae_lite.experts import (
 #
 # $$
 # \begin{gathered}
-# z\sim\mathcal N(0,1),\qquad x_m\mid z\sim\mathcal N(w_m z,\,s_m^2),\\
-# w=(1,2,-1),\qquad s^2=(1,1,\tfrac12).
+# z\sim\mathcal N(0,1),\\
+# x_m\mid z\sim\mathcal N(w_m z,\,s_m^2),\\
+# w=(1,2,-1),\quad s^2=(1,1,\tfrac12).
 # \end{gathered}
 # $$ (eq-linear-gaussian)
 #
@@ -80,7 +81,7 @@ from mmvae_lite.experts import (
 # So we let two instruments, the first and the third, report their exact posteriors.
 # Then we multiply, in three ways that the literature uses, and compare with the exact posterior given both readings.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the plotting helpers", "code_prompt_hide": "Hide the plotting helpers"}
 from html import escape
 
 from IPython.display import HTML, display
@@ -137,9 +138,9 @@ answers = {
     "quotient": quotient(reports),
 }
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 grid = torch.linspace(-1.6, 2.4, 400, dtype=torch.float64)
-fig, ax = figure(5, 4)
+fig, ax = figure(5, 3.8)
 draw(ax, exact, grid, "exact posterior", **EXACT)
 for q, label in zip(reports, ("the two reports", None)):
     draw(ax, q, grid, label, **REPORT)
@@ -168,11 +169,11 @@ show(fig, alt="Densities over z. Two wide curves are the reports of two instrume
 # ## Multiplying is adding
 #
 # Let expert $m$ be $q_m(z)=\mathcal N(z;\mu_m,v_m)$ with **precision** $T_m=1/v_m$.
-# Its logarithm is a parabola:
+# Its logarithm is a parabola, with a constant $c_m$ that does not depend on $z$:
 #
 # $$
 # \begin{gathered}
-# \log q_m(z)=-\tfrac12 T_m z^2+\eta_m z+\text{const},\\
+# \log q_m(z)=-\tfrac12 T_m z^2+\eta_m z+c_m,\\
 # \eta_m=T_m\mu_m .
 # \end{gathered}
 # $$ (eq-natural)
@@ -183,10 +184,9 @@ show(fig, alt="Densities over z. Two wide curves are the reports of two instrume
 #
 # $$
 # \begin{gathered}
-# q(z)\propto\prod_{m=1}^M q_m(z)
-# \;\Longrightarrow\;
-# T=\sum_m T_m,\quad \eta=\sum_m\eta_m,\\
-# \mu=\frac{\eta}{T}=\frac{\sum_m T_m\mu_m}{\sum_m T_m},\qquad v=\frac1T .
+# q(z)\propto\prod_{m=1}^M q_m(z),\\
+# T=\sum_m T_m,\qquad \eta=\sum_m\eta_m,\\
+# \mu=\frac{\eta}{T}=\frac{\sum_m T_m\mu_m}{\sum_m T_m},\quad v=\frac1T .
 # \end{gathered}
 # $$ (eq-product)
 #
@@ -204,9 +204,9 @@ show(fig, alt="Densities over z. Two wide curves are the reports of two instrume
 #
 # $$
 # \begin{aligned}
-# \log Z&=\log\int\prod_i\mathcal N(z;\mu_i,1/T_i)^{a_i}\,dz\\
+# \log Z&=\log\int\prod_i\mathcal N\big(z;\mu_i,\tfrac1{T_i}\big)^{a_i}dz\\
 # &=\tfrac12\log\frac{2\pi}{T}+\frac{\eta^2}{2T}\\
-# &\quad+\sum_i a_i\Big(\tfrac12\log\frac{T_i}{2\pi}-\tfrac12T_i\mu_i^2\Big).
+# &+\sum_i\frac{a_i}2\Big(\log\frac{T_i}{2\pi}-T_i\mu_i^2\Big).
 # \end{aligned}
 # $$ (eq-log-normaliser)
 #
@@ -247,9 +247,8 @@ show(fig, alt="Densities over z. Two wide curves are the reports of two instrume
 #
 # $$
 # \begin{gathered}
-# p(z\mid x_S)\;\propto\;\frac{\prod_{m\in S}p(z\mid x_m)}{p(z)^{|S|-1}}\\
+# p(z\mid x_S)\;\propto\;\frac{\prod_{m\in S}p(z\mid x_m)}{p(z)^{|S|-1}}\,,\\
 # \begin{aligned}
-# \Longrightarrow\quad
 # T&=\sum_{m\in S}T_m-(|S|-1)\,T_0,\\
 # \eta&=\sum_{m\in S}\eta_m-(|S|-1)\,T_0\mu_0 .
 # \end{aligned}
@@ -273,9 +272,8 @@ show(fig, alt="Densities over z. Two wide curves are the reports of two instrume
 #
 # $$
 # \begin{gathered}
-# q(z\mid x_S)\;\propto\;p(z)\prod_{m\in S}\tilde q_m(z)\\
+# q(z\mid x_S)\;\propto\;p(z)\prod_{m\in S}\tilde q_m(z)\,,\\
 # \begin{aligned}
-# \Longrightarrow\quad
 # T&=T_0+\sum_{m\in S}\tilde T_m,\\
 # \eta&=T_0\mu_0+\sum_{m\in S}\tilde\eta_m .
 # \end{aligned}
@@ -385,8 +383,8 @@ print(f"log Z by quadrature {by_grid:.6f}, by the formula {by_formula:.6f}")
 #
 # $$
 # \begin{aligned}
-# \mathrm{KL}(q\,\|\,p)=\tfrac12\Big(&\log\frac{v_p}{v_q}-1\\
-# &+\frac{v_q+(\mu_q-\mu_p)^2}{v_p}\Big).
+# 2\,\mathrm{KL}(q\,\|\,p)&=\log\frac{v_p}{v_q}-1\\
+# &+\frac{v_q+(\mu_q-\mu_p)^2}{v_p}\,.
 # \end{aligned}
 # $$ (eq-kl-normal)
 #
@@ -405,6 +403,7 @@ for subset in subsets:
     tried = [form(posteriors) for form in forms]
     tried.append(product_with_prior(LG3.experts(x)))
     name = " ".join(f"x{m + 1}" for m in subset)
+    # abs, since rounding can leave a zero just below zero
     divergences = [kl(q, truth).abs() for q in tried]
     rows.append([name, truth.mean, truth.var, *divergences])
 
@@ -446,7 +445,7 @@ for M in counts:
     for name, form in zip(STYLES, forms):
         found[name].append(coverage(form(posteriors), z))
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 fig, ax = figure(5, 3.8)
 ax.axhline(LEVEL, label="as promised", **EXACT)
 for name, values in found.items():
@@ -467,7 +466,7 @@ show(fig, alt="Coverage of the nine-in-ten interval against the number of modali
 #
 # $$
 # \begin{gathered}
-# p(x_m\mid z)=\frac{1}{|w_m|}\,\mathcal N\Big(z;\,\frac{x_m}{w_m},\,\frac{s_m^2}{w_m^2}\Big),\\
+# p(x_m\mid z)=\tfrac{1}{|w_m|}\,\mathcal N\big(z;\tfrac{x_m}{w_m},\tfrac{s_m^2}{w_m^2}\big),\\
 # \log p(x_S)=\log Z-\sum_{m\in S}\log|w_m| .
 # \end{gathered}
 # $$ (eq-evidence)
@@ -504,7 +503,7 @@ for precision in (0.1, 1.0, 10.0, 100.0):
 columns = ["outsider's precision", "mean", "standard deviation", "log Z"]
 table("Product of two ordinary experts and an outsider", columns, rows)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 grid = torch.linspace(-4.5, 4.5, 600)
 fig, ax = figure(5, 4)
 trio = [*crowd, expert(3.0, 10.0)]
@@ -532,7 +531,7 @@ show(fig, alt="Two wide experts near minus one, a narrow outsider at three. The 
 # Let one likelihood expert, number $j$, report its variance times $\kappa$.
 # With $\kappa<1$ it is overconfident, with $\kappa>1$ too modest.
 # Write $T$ and $\mu$ for the combined precision and mean when it is honest, at $\kappa=1$.
-# Its own precision changes by some $\delta$, and those extra votes all go to its own mean $\tilde\mu_j$.
+# Its own precision changes by some $\delta$, positive or negative, and those votes all concern its own mean $\tilde\mu_j$.
 # By {eq}`eq-product-prior` the combined mean becomes a vote between $\mu$ with weight $T$ and $\tilde\mu_j$ with weight $\delta$:
 #
 # $$
@@ -578,7 +577,7 @@ shift = fraction * (witnesses[2].mean - truth.mean)
 overconfident = product_with_prior(with_kappa(witnesses, 2, kappas[0].item()))
 torch.testing.assert_close(overconfident.mean - truth.mean, shift)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 fig, (top, bottom) = figure(5, 5.6, rows=2, sharex=True)
 for j in range(3):
     style = {"color": PALETTE[j], "linestyle": ("-", "--", "-.")[j]}
@@ -710,7 +709,7 @@ def three_products():
 # %%
 check("poe-three-products", three_products)
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell"] mystnb={"code_prompt_show": "Show the solution", "code_prompt_hide": "Hide the solution"}
 def three_products():
     T = 2 + 5 + 3
     eta = 1 + 3 + 1
@@ -748,7 +747,7 @@ def experts_that_fail():
 # %%
 check("poe-improper", experts_that_fail)
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell"] mystnb={"code_prompt_show": "Show the solution", "code_prompt_hide": "Hide the solution"}
 def experts_that_fail():
     # precisions 1.25 + 0.25 + 0.25, less than the 2 that is taken away
     return [(0.0, 0.8), (1.0, 4.0), (-1.0, 4.0)]
@@ -780,7 +779,7 @@ def log_agreement(mean1, var1, mean2, var2):
 # %%
 check("poe-agreement", log_agreement)
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell"] mystnb={"code_prompt_show": "Show the solution", "code_prompt_hide": "Hide the solution"}
 def log_agreement(mean1, var1, mean2, var2):
     total = var1 + var2
     squares = (mean1 - mean2) ** 2
@@ -812,7 +811,7 @@ def calibration_factor(means, variances, z):
 # %%
 check("poe-calibrate", calibration_factor)
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell"] mystnb={"code_prompt_show": "Show the solution", "code_prompt_hide": "Hide the solution"}
 def calibration_factor(means, variances, z):
     return ((z - means) ** 2 / variances).mean()
 
@@ -841,7 +840,7 @@ def full_product(means, covariances):
 # %%
 check("poe-full-covariance", full_product)
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell"] mystnb={"code_prompt_show": "Show the solution", "code_prompt_hide": "Hide the solution"}
 def full_product(means, covariances):
     precisions = torch.linalg.inv(covariances)
     precision = precisions.sum(0)
@@ -864,7 +863,8 @@ check("poe-full-covariance", full_product).require()
 #
 # {cite:t}`hinton2002` introduces products of experts, for models whose normaliser has no closed form.
 # {cite:t}`wu2018` bring them to variational autoencoders; their section 2 has the derivation above.
-# {cite:t}`daunhawer2021` and {cite:t}`lee2020` put a product on the shared latent alone and give every modality a private one, as {cite:t}`hsu2018` had done before them.
+# {cite:t}`daunhawer2021` and {cite:t}`lee2020` put a product on the shared latent alone and give every modality a private one.
+# Private latents are older than that: see {cite:t}`hsu2018`.
 # {cite:t}`shi2019` make the case against products and for mixtures.
 # {cite:t}`korthals2019` train one encoder per subset instead of combining experts.
 # The variational autoencoder itself, and the divergence {eq}`eq-kl-normal`, are in {cite:t}`kingma2014`.
