@@ -1,7 +1,7 @@
 """Distributions that the models are made of: latent densities and likelihoods of the data.
 
 Latent densities (`Normal`, `Laplace`) factorise over their last axis; `log_prob` and `kl` sum over
-it.  Likelihoods turn what a decoder puts out into log p(x | z), summed over every event axis of x.
+it.  The last axis of a `Concrete` holds the classes of one variable.  Likelihoods turn what a decoder puts out into log p(x | z), summed over every event axis of x.
 All log-densities are in nats.  Random draws take a `torch.Generator`, so that a run can be resumed.
 """
 
@@ -136,6 +136,75 @@ def kl(q: Normal | Laplace, p: Normal | Laplace, reduce: bool = True) -> Float[T
     else:
         raise TypeError(f"kl needs two densities of one family, got {type(q).__name__} and {type(p).__name__}")
     return per_dim.sum(-1) if reduce else per_dim
+
+
+@dataclass(frozen=True)
+class Concrete:
+    """A relaxed one-hot vector on the simplex (Maddison et al. 2017; Jang et al. 2017).
+
+    `logits` are the unnormalised log class weights, [*batch, classes]; adding a constant to them changes
+    nothing.  Several categorical variables at once are one more batch axis, [batch, variables, classes].
+    At every temperature the argmax of a draw has exactly the class probabilities; as the temperature
+    falls a draw tends to a vertex.
+
+    Raises ValueError for a temperature that is not positive.
+    """
+
+    logits: Float[Tensor, "*batch classes"]
+    temperature: float
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ValueError(f"temperature: found {self.temperature!r}, wanted more than 0")
+
+    @classmethod
+    def uniform(cls, *shape: int, temperature: float, like: Tensor | None = None) -> "Concrete":
+        """Equal class weights of the given shape [*batch, classes], with the dtype and device of `like`."""
+        return cls(torch.zeros(shape) if like is None else like.new_zeros(shape), temperature)
+
+    @property
+    def log_probs(self) -> Float[Tensor, "*batch classes"]:
+        """Normalised log class probabilities."""
+        return self.logits.log_softmax(-1)
+
+    @property
+    def probs(self) -> Float[Tensor, "*batch classes"]:
+        return self.logits.softmax(-1)
+
+    @property
+    def mode(self) -> Float[Tensor, "*batch classes"]:
+        """The most probable class as a one-hot vector."""
+        return F.one_hot(self.logits.argmax(-1), self.logits.shape[-1]).to(self.logits)
+
+    def rsample(
+        self, samples: tuple[int, ...] = (), generator: torch.Generator | None = None
+    ) -> Float[Tensor, "..."]:
+        """Draw softmax((logits + Gumbel noise) / temperature), shape [*samples, *batch, classes]."""
+        waits = torch.empty((*samples, *self.logits.shape), dtype=self.logits.dtype, device=self.logits.device)
+        waits.exponential_(generator=generator).clamp_min_(torch.finfo(waits.dtype).tiny)
+        return ((self.logits - waits.log()) / self.temperature).softmax(-1)
+
+    def log_prob(self, z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """log density with respect to the first classes - 1 coordinates: [*samples, *batch, classes] -> [*samples, *batch].
+
+        The normalising sum is raised to the number of classes (Maddison et al. 2017, equation 10).
+        """
+        n, t = z.shape[-1], self.temperature
+        log_z = z.clamp_min(torch.finfo(z.dtype).tiny).log()
+        numerator = (self.logits - (t + 1) * log_z).sum(-1)
+        return math.lgamma(n) + (n - 1) * math.log(t) + numerator - n * (self.logits - t * log_z).logsumexp(-1)
+
+    def detach(self) -> "Concrete":
+        return Concrete(self.logits.detach(), self.temperature)
+
+
+def categorical_kl(q: Concrete, p: Concrete) -> Float[Tensor, "*batch"]:
+    """KL between the class probabilities of q and p, [*batch]; the temperatures play no part.
+
+    It is a lower bound of the KL between the relaxed densities when both have one temperature, because the argmax
+    is a function of the draw.
+    """
+    return (q.probs * (q.log_probs - p.log_probs)).sum(-1)
 
 
 def _sum_event(values: Tensor, x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mmvae_lite.distributions import Laplace, Normal
+from mmvae_lite.distributions import Concrete, Laplace, Normal
 
 
 class ImproperProduct(ValueError):
@@ -149,3 +149,31 @@ class Mixture:
     def responsibilities(self, z: Float[Tensor, "..."]) -> Float[Tensor, "experts ..."]:
         """rho_m(z) = q_m(z) / sum_j q_j(z), which sum to 1 over the experts."""
         return self.expert_log_probs(z).softmax(0)
+
+
+def concrete_product(experts: Sequence[Concrete], prior: Concrete | None = None) -> Concrete:
+    """The concrete variable whose class probabilities are the product of the experts', renormalised.
+
+    Normalised class log-probabilities add up; the prior is uniform by default and then adds nothing.  So the argmax
+    of a draw follows the categorical product of experts at every temperature.  Lee and Pavlovic (2020, equation 8)
+    write a product of concrete *densities*, which has no finite integral at their temperature; their code computes
+    what is here.
+
+    Experts and result have shape [*batch, classes].  Raises ValueError for an empty list or unequal temperatures.
+    """
+    if not experts:
+        raise ValueError("a product of experts needs at least 1 expert, got 0; the prior alone is Concrete.uniform")
+    members = [*experts, prior] if prior else list(experts)
+    temperatures = sorted({e.temperature for e in members})
+    if len(temperatures) > 1:
+        raise ValueError(f"concrete_product: found temperatures {temperatures}, wanted the same in every expert")
+    return Concrete(torch.stack([e.log_probs for e in members]).sum(0), temperatures[0])
+
+
+def concrete_root(z: Float[Tensor, "..."], experts: int, eps: float = 1e-9) -> Float[Tensor, "..."]:
+    """The root (z + eps)^(1 / experts) that Lee and Pavlovic (2020) feed to a decoder, [..., classes].
+
+    They read their equation 8 as "the cube of z is concrete", with two experts and the prior.  The result leaves the
+    simplex, except at its vertices.
+    """
+    return (z + eps) ** (1 / experts)
