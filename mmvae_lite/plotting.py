@@ -65,7 +65,7 @@ def figure(width: float = 5.0, height: float = 3.0, rows: int = 1, columns: int 
     return fig, axes
 
 
-def show(fig: Any, alt: str, caption: str | None = None) -> None:
+def show(fig: Any, alt: str | None = None, caption: str | None = None) -> None:
     """Display a matplotlib or plotly figure; `alt` says in words what it shows.
 
     Raises ValueError when `alt` is missing or too short to describe anything.
@@ -79,9 +79,9 @@ def show(fig: Any, alt: str, caption: str | None = None) -> None:
     display(HTML(f'<figure class="mmvae-figure">{svg(fig, alt)}{note}</figure>'))
 
 
-def check_alt(alt: str) -> str:
+def check_alt(alt: str | None) -> str:
     """Return `alt` on one line, or raise ValueError when it says too little."""
-    text = " ".join(alt.split()) if isinstance(alt, str) else ""
+    text = " ".join((alt or "").split())
     if len(text) < 20 or len(text.split()) < 4:
         raise ValueError(
             f"alt: found {alt!r}; say in a sentence what the figure shows, for a reader who cannot see it"
@@ -89,7 +89,7 @@ def check_alt(alt: str) -> str:
     return text
 
 
-def svg(fig: Any, alt: str) -> str:
+def svg(fig: Any, alt: str | None) -> str:
     """The matplotlib figure as an inline SVG element with role img, scaling with the page."""
     from matplotlib import rc_context
 
@@ -133,7 +133,7 @@ def _inline(drawing: str, alt: str) -> str:
     return opening + rest.strip()
 
 
-def plotly_bundle(fig: Any, alt: str) -> dict[str, Any]:
+def plotly_bundle(fig: Any, alt: str | None) -> dict[str, Any]:
     """The plotly figure as a mime bundle, transparent, with its description in `layout.meta.alt`."""
     alt = check_alt(alt)
     content = json.loads(fig.to_json())

@@ -2,7 +2,7 @@
 
 A numbered equation is labelled eq-NAME.  The docstring of the function that computes it cites `eq-NAME`, and a
 test that proves it is marked @pytest.mark.equation("eq-NAME").  From the sources alone, without importing them,
-this module makes a line of links under each equation, a page for each source file with links back, and the table
+this module makes a line of links under each equation, a page for each source file with links back, and the list
 of the directive `equation-index`.
 """
 
@@ -25,7 +25,7 @@ from sphinx.util.docutils import SphinxDirective
 logger = logging.getLogger(__name__)
 
 CITED = re.compile(r"`(eq-[a-z0-9]+(?:-[a-z0-9]+)*)`")
-LABEL = re.compile(r"^\$\$\s*\((eq-[^)\s]+)\)|:label:\s*(eq-\S+)|\\label\{(eq-[^}]+)\}", re.M)
+LABEL = re.compile(r"\$\$\s*\((eq-[^)\s]+)\)|:label:\s*(eq-\S+)|\\label\{(eq-[^}]+)\}", re.M)
 WATCHED = ("mmvae_lite/**/*.py", "tests/**/*.py")
 
 
@@ -118,7 +118,7 @@ def source_html(text: str, sites: list[Site], equation_url) -> str:
         anchors.setdefault(site.line, []).append(site.anchor)
     lines = highlight(text, PythonLexer(stripnl=False), HtmlFormatter(nowrap=True)).rstrip("\n").split("\n")
     labels = {site.label for site in sites}
-    pattern = re.compile("|".join(map(re.escape, sorted(labels, key=len, reverse=True)))) if labels else None
+    pattern = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, labels))})(?![\w-])") if labels else None
 
     def link(match: re.Match) -> str:
         url = equation_url(match[0])
@@ -198,7 +198,7 @@ def links_line(app, docname: str, computed: list[Site], proved: list[Site]) -> n
 
 
 class equation_index(nodes.General, nodes.Element):
-    """Stands where the table of equations comes, once all pages are read."""
+    """Stands where the list of equations comes, once all pages are read."""
 
 
 class EquationIndex(SphinxDirective):
@@ -207,7 +207,7 @@ class EquationIndex(SphinxDirective):
 
 
 def add_links(app, doctree, docname: str) -> None:
-    """doctree-resolved: the line of links under each equation, and the table of all of them."""
+    """doctree-resolved: the line of links under each equation, and the list of all of them."""
     if app.builder.format != "html":
         return
     root = Path(app.srcdir)
@@ -217,19 +217,25 @@ def add_links(app, doctree, docname: str) -> None:
         if label in computed or label in proved:
             block.parent.insert(block.parent.index(block) + 1, links_line(app, docname, computed.get(label, []), proved.get(label, [])))
     for place in list(doctree.findall(equation_index)):
-        place.replace_self(_index_table(app, docname, computed, proved))
+        place.replace_self(_index(app, docname, computed, proved))
 
 
-def _index_table(app, docname, computed, proved) -> nodes.table:
-    rows = []
-    for label, (page, _) in sorted(equations(app.env).items(), key=lambda e: (e[1][0], e[1][1])):
-        name = nodes.reference("", f"{number_of(app.env, label)} {label}", refuri=equation_url(app, docname, label), internal=True)
-        chapter = nodes.inline("", app.env.titles[page].astext())
-        columns = [[name], [chapter], _listed(app, docname, computed.get(label, [])), _listed(app, docname, proved.get(label, []))]
-        rows.append(nodes.row("", *[nodes.entry("", nodes.paragraph("", "", *cell)) for cell in columns]))
-    head = nodes.row("", *[nodes.entry("", nodes.paragraph("", t)) for t in ("equation", "chapter", "computed by", "tested by")])
-    group = nodes.tgroup("", *[nodes.colspec(colwidth=1) for _ in range(4)], nodes.thead("", head), nodes.tbody("", *rows), cols=4)
-    return nodes.table("", group, classes=["equation-index"])
+def _index(app, docname, computed, proved) -> list[nodes.Node]:
+    """A list for each chapter: the equation, then its links."""
+    found: list[nodes.Node] = []
+    chapters: dict[str, list[str]] = {}
+    for label, (page, _) in sorted(equations(app.env).items(), key=lambda entry: entry[1]):
+        if label in computed or label in proved:
+            chapters.setdefault(page, []).append(label)
+    for page, labels in chapters.items():
+        items = nodes.definition_list("", classes=["equation-index"])
+        for label in labels:
+            text = f"{number_of(app.env, label)} {label.removeprefix('eq-').replace('-', ' ')}"
+            name = nodes.reference("", text, refuri=equation_url(app, docname, label), internal=True)
+            line = links_line(app, docname, computed.get(label, []), proved.get(label, []))
+            items += nodes.definition_list_item("", nodes.term("", "", name), nodes.definition("", line))
+        found += [nodes.rubric("", app.env.titles[page].astext()), items]
+    return found
 
 
 def _listed(app, docname, sites) -> list[nodes.Node]:

@@ -166,7 +166,8 @@ class MeasuredTable(SphinxDirective):
         rows = []
         for run, record in results.items():
             for name, metric in record["metrics"].items():
-                rows.append(([run, name, render(metric), provenance(record, metric)], anchor("measured", f"{run}:{name}")))
+                identifier = anchor("measured", f"{run}:{name}")
+                rows.append([(run, identifier), (name, ""), (render(metric), ""), (provenance(record, metric), "")])
         return [table(["run", "metric", "value", "measured with"], rows)]
 
 
@@ -181,28 +182,36 @@ class PaperTable(SphinxDirective):
             for table_key, entry in paper["tables"].items():
                 found.append(nodes.rubric("", f"{paper['name']}, {entry['name']}"))
                 found.append(nodes.paragraph("", f"{entry['caption']}. {paper['note']}"))
-                rows = []
-                for cell, value in entry["cells"].items():
-                    address = f"{key}:{table_key}:{cell}"
-                    rows.append(([cell, render({**entry, "value": value})], anchor("paper", address)))
-                found.append(table(["cell", "value"], rows))
+                found.append(_pivot(f"{key}:{table_key}", entry))
         return found
 
 
-def table(head: list[str], rows: list[tuple[list[str], str]]) -> nodes.table:
-    """A docutils table whose rows carry ids."""
-    body = nodes.tbody()
-    for texts, identifier in rows:
-        body += _row(texts, identifier)
-    group = nodes.tgroup("", *[nodes.colspec(colwidth=1) for _ in head], nodes.thead("", _row(head)), body, cols=len(head))
+def _pivot(address: str, entry: dict) -> nodes.table:
+    """A paper's cells, named row/column, with the columns side by side again."""
+    places = {cell: cell.rpartition("/")[::2] for cell in entry["cells"]}
+    columns = list(dict.fromkeys(column for _, column in places.values()))
+    rows = []
+    for name in dict.fromkeys(row for row, _ in places.values()):
+        cells: list[tuple[str, str]] = [(name.replace("/", ", "), "")]
+        for column in columns:
+            cell = f"{name}/{column}" if name else column
+            value = entry["cells"].get(cell)
+            text = "–" if value is None else render({**entry, "value": value})
+            cells.append((text, anchor("paper", f"{address}:{cell}") if value is not None else ""))
+        rows.append(cells)
+    return table(["", *columns], rows)
+
+
+def table(head: list[str], rows: list[list[tuple[str, str]]]) -> nodes.table:
+    """A docutils table of (text, id) cells."""
+    body = nodes.tbody("", *[_row(row) for row in rows])
+    top = nodes.thead("", _row([(text, "") for text in head]))
+    group = nodes.tgroup("", *[nodes.colspec(colwidth=1) for _ in head], top, body, cols=len(head))
     return nodes.table("", group, classes=["results-table"])
 
 
-def _row(texts: list[str], identifier: str = "") -> nodes.row:
-    entries = [nodes.entry("", nodes.paragraph("", text)) for text in texts]
-    if identifier:
-        entries[0][0]["ids"].append(identifier)
-    return nodes.row("", *entries)
+def _row(cells: list[tuple[str, str]]) -> nodes.row:
+    return nodes.row("", *[nodes.entry("", nodes.paragraph("", text, ids=[i] if i else [])) for text, i in cells])
 
 
 def setup(app):
