@@ -1,16 +1,16 @@
-"""What every model file needs below itself: sizes, flat decoding, and importance-sampled likelihoods."""
+"""What every model file needs below itself: names, sizes, absence, flat decoding, importance-sampled likelihoods."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mmvae_lite.bounds import log_weights
-from mmvae_lite.checks import check_positive
+from mmvae_lite.checks import check_name, check_observed, check_positive
 from mmvae_lite.distributions import Normal
 
 
@@ -35,6 +35,55 @@ def event_shapes(decoders: Mapping[str, nn.Module], latent_dim: int) -> dict[str
             shapes[name] = tuple(decoder(parameter_like(decoder).new_zeros(1, latent_dim)).shape[1:])
         decoder.train(training)
     return shapes
+
+
+def check_same_modalities(wanted: Collection[str], **parts: Collection[str]) -> None:
+    """Raise ValueError naming the first part that is not given for exactly the wanted modalities."""
+    for part, given in parts.items():
+        if set(given) != set(wanted):
+            raise ValueError(f"{part} are given for {sorted(given)}, wanted the same modalities as the encoders: {sorted(wanted)}")
+
+
+def all_weights(modalities: Sequence[str], weights: Mapping[str, float] | None) -> dict[str, float]:
+    """A weight for every modality, 1 unless given.  Raises KeyError for an unknown name."""
+    for name in weights or {}:
+        check_name("modality", name, modalities)
+    return {name: 1.0 for name in modalities} | dict(weights or {})
+
+
+def subset_name(members: Collection[str], modalities: Sequence[str]) -> str:
+    """`image+label`: the members of a subset in the model's own order of modalities."""
+    return "+".join(m for m in modalities if m in members)
+
+
+def encode(encoder: nn.Module, members: Sequence[str], batch: Mapping[str, Tensor]) -> Normal:
+    """q(z | x_S): an encoder of one modality takes its tensor, an encoder of several a dict of theirs."""
+    return encoder(batch[members[0]]) if len(members) == 1 else encoder({m: batch[m] for m in members})
+
+
+def presence(
+    batch: Mapping[str, Tensor], observed: Mapping[str, Tensor] | None, known: Mapping[str, Tensor] | None = None
+) -> dict[str, Bool[Tensor, "batch"]]:
+    """For each modality of the batch the items that have it; a modality that no item has is left out.
+
+    `observed` may also mark modalities of `known`, the targets, when those hold more than the inputs.
+    Raises as `check_observed` does, and ValueError where nothing at all is there.
+    """
+    like, observed = next(iter(batch.values())), observed or {}
+    check_observed(observed, {**batch, **(known or {})}, len(like))
+    everything = torch.ones(len(like), dtype=torch.bool, device=like.device)
+    there = {m: observed.get(m, everything) for m in batch}
+    there = {m: mask for m, mask in there.items() if m not in observed or bool(mask.any())}
+    if not there:
+        raise ValueError("observed marks every modality of every item as absent; wanted at least one that is there")
+    return there
+
+
+def add_mean(terms: dict[str, Tensor], name: str, values: Float[Tensor, "batch"], there: Bool[Tensor, "batch"]) -> None:
+    """Add the mean of the values over the items that have them; a term that no item has is left out."""
+    count = there.sum()
+    if bool(count):
+        terms[name] = torch.where(there, values, 0).sum() / count
 
 
 def reparameterised(q: Normal, sample: bool, generator: torch.Generator | None) -> Float[Tensor, "*batch latent"]:
@@ -73,3 +122,23 @@ def importance_log_likelihood(
         z = q.rsample((min(chunk, samples - start),), generator)
         parts.append(log_weights(log_px(z), prior.log_prob(z), q.log_prob(z)).logsumexp(0))
     return torch.stack(parts).logsumexp(0) - math.log(samples)
+
+
+def evidence(
+    q: Normal,
+    log_px: Callable[[str, Tensor, Tensor], Tensor],
+    batch: Mapping[str, Float[Tensor, "batch ..."]],
+    samples: int,
+    chunk: int,
+    generator: torch.Generator | None,
+) -> Float[Tensor, "batch"]:
+    """An importance-sampled lower bound of log p(x_S) under the prior N(0, I), for the modalities in the batch.
+
+    `log_px(name, z, x)` is log p(x_m | z) of one modality.
+    """
+
+    def all_of_them(z: Tensor) -> Tensor:
+        return sum(log_px(m, z, x) for m, x in batch.items())
+
+    prior = Normal.standard(*q.mean.shape, like=q.mean)
+    return importance_log_likelihood(q, prior, all_of_them, samples, chunk, generator)

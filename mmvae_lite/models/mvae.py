@@ -9,14 +9,18 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mmvae_lite.checks import check_batch, check_name, check_observed, check_positive
+from mmvae_lite.checks import check_batch, check_name, check_positive
 from mmvae_lite.distributions import Likelihood, Normal, kl
 from mmvae_lite.experts import masked, product_with_prior
 from mmvae_lite.models._common import (
+    add_mean,
+    all_weights,
+    check_same_modalities,
     decode_flat,
     event_shapes,
-    importance_log_likelihood,
+    evidence,
     parameter_like,
+    presence,
     reparameterised,
     traversal,
 )
@@ -69,14 +73,10 @@ class MVAE(nn.Module):
     ) -> None:
         super().__init__()
         check_positive("latent_dim", latent_dim)
-        for part, given in (("decoders", decoders), ("likelihoods", likelihoods)):
-            if set(given) != set(encoders):
-                raise ValueError(f"{part} are given for {sorted(given)}, encoders for {sorted(encoders)}; wanted the same modalities")
-        for name in weights or {}:
-            check_name("modality", name, encoders)
+        check_same_modalities(encoders, decoders=decoders, likelihoods=likelihoods)
         self.encoders, self.decoders = nn.ModuleDict(encoders), nn.ModuleDict(decoders)
         self.likelihoods, self.latent_dim = dict(likelihoods), latent_dim
-        self.weights = {name: 1.0 for name in encoders} | dict(weights or {})
+        self.weights = all_weights(tuple(encoders), weights)
         self.n_random, self.subsampled, self.beta = random_subsets, subsampled, beta
         self.event_shapes = event_shapes(decoders, latent_dim)
 
@@ -140,37 +140,26 @@ class MVAE(nn.Module):
         if target is not None:
             self._check(target)
         target, n = target or batch, len(next(iter(batch.values())))
-        there = self._observed(batch, observed, n)
+        there = presence(batch, observed)
         subsets = self.subsets(generator)
         # present[m][s, i]: subset s holds modality m, and item i has it
-        present = {m: torch.stack([there[m] & (m in s) for s in subsets]) for m in experts}
-        q = product_with_prior([masked(expert, present[m]) for m, expert in experts.items()])
+        present = {m: torch.stack([there[m] & (m in s) for s in subsets]) for m in there}
+        q = product_with_prior([masked(experts[m], present[m]) for m in there])
         z, divergence = q.rsample(generator=generator), kl(q, self.prior(n))
 
         terms: dict[str, Tensor] = {}
-        for m in experts:
+        for m in there:
             rows = [s for s, subset in enumerate(subsets) if m in subset]
             log_px = self.log_px(m, z[rows], target[m])
             for row, values in zip(rows, log_px):
-                _add_mean(terms, f"{'+'.join(subsets[row])}/recon/{m}", values, there[m])
+                add_mean(terms, f"{'+'.join(subsets[row])}/recon/{m}", values, there[m])
         anyone = torch.stack(list(present.values())).any(0)
         for row, subset in enumerate(subsets):
-            _add_mean(terms, f"{'+'.join(subset)}/kl", divergence[row], anyone[row])
+            add_mean(terms, f"{'+'.join(subset)}/kl", divergence[row], anyone[row])
         return {"loss": -sum(self._weight(name) * value for name, value in terms.items()), **terms}
 
     def _weight(self, term: str) -> float:
         return -self.beta if term.endswith("/kl") else self.weights[term.rpartition("/")[2]]
-
-    def _observed(
-        self, batch: Mapping[str, Tensor], observed: Mapping[str, Tensor] | None, n: int
-    ) -> dict[str, Bool[Tensor, "batch"]]:
-        observed = observed or {}
-        check_observed(observed, batch, n)
-        everything = torch.ones(n, dtype=torch.bool, device=next(iter(batch.values())).device)
-        there = {name: observed.get(name, everything) for name in batch}
-        if not bool(torch.stack(list(there.values())).any()):
-            raise ValueError("observed marks every modality of every item as absent; wanted at least one that is there")
-        return there
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Means of p(x_m | z) at n joint draws z ~ p(z), each [n, *event]."""
@@ -209,17 +198,4 @@ class MVAE(nn.Module):
     ) -> Float[Tensor, "batch"]:
         """An importance-sampled lower bound of log p(x_S) per item, in nats, with q(z | x_S) as proposal."""
         self._check(batch)
-        q = self.posterior(batch)["shared"]
-
-        def log_px(z: Tensor) -> Tensor:
-            return sum(self.log_px(m, z, x) for m, x in batch.items())
-
-        n = len(next(iter(batch.values())))
-        return importance_log_likelihood(q, self.prior(n), log_px, samples, chunk, generator)
-
-
-def _add_mean(terms: dict[str, Tensor], name: str, values: Float[Tensor, "batch"], there: Bool[Tensor, "batch"]) -> None:
-    """Add the mean of the values over the items that have them; a term that no item has is left out."""
-    count = there.sum()
-    if bool(count):
-        terms[name] = torch.where(there, values, 0).sum() / count
+        return evidence(self.posterior(batch)["shared"], self.log_px, batch, samples, chunk, generator)
