@@ -79,7 +79,7 @@ def quotient(experts: Sequence[Normal], prior: Normal | None = None) -> Normal:
     independent given z.
 
     Experts and result have shape [*batch, latent]; the prior defaults to N(0, I).  Raises
-    ImproperProduct, a ValueError, where the precision is not positive in some dimension.
+    ImproperProduct, a ValueError, where the precision is not positive in some dimension, equation `eq-proper`.
     """
     precision, eta = _natural(experts)
     prior = prior or _standard_like(experts[0])
@@ -102,7 +102,7 @@ def log_normaliser(
 
     Equation `eq-log-normaliser` of the book, with a_i the `powers` (all 1 by default).  A prior expert
     is an expert with power +1, a divided-out prior one with power -(M - 1).  For two plain experts it is the
-    log-density of their disagreement, log N(mu_1; mu_2, v_1 + v_2).
+    log-density of their disagreement, log N(mu_1; mu_2, v_1 + v_2), equation `eq-agreement`.
 
     Raises ValueError when the numbers of experts and powers differ, ImproperProduct when the total
     precision is not positive.

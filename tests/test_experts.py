@@ -80,7 +80,7 @@ def test_products_equal_brute_force_quadrature(drawn):
         assert log_normaliser(members, powers).item() == pytest.approx(log_z, abs=1e-7)
 
 
-@pytest.mark.equation("eq-log-normaliser")
+@pytest.mark.equation("eq-agreement")
 @given(finite_mean, variance, finite_mean, variance)
 def test_the_normaliser_of_two_experts_is_their_agreement(m1, v1, m2, v2):
     expected = normal(m2, v1 + v2).log_prob(torch.tensor([m1], dtype=F64))
@@ -114,6 +114,7 @@ def test_the_prior_form_is_exact_on_likelihood_experts():
         assert kl(product_with_prior(LG3.experts(x)), LG3.posterior(x)).item() == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.equation("eq-proper")
 def test_a_vague_pair_of_experts_has_no_quotient():
     with pytest.raises(ImproperProduct, match=r"latent dimensions \[1\]"):
         quotient([Normal(torch.zeros(2, 2), torch.tensor([[-1.0, 1.0]] * 2))] * 2)
@@ -163,6 +164,7 @@ def test_mixture_against_torch_distributions():
     assert mixture.rsample((6,), generator).shape == (3, 6, 4, 2)
 
 
+@pytest.mark.equation("eq-linear-gaussian")
 def test_lg3_evidence_and_posteriors_against_quadrature():
     grid = torch.linspace(-12, 12, 200_001, dtype=F64)
     for subset in ([0], [1], [2], [0, 1], [0, 2], [1, 2], [0, 1, 2]):
@@ -194,6 +196,7 @@ def test_lg3_known_answers(subset, log_p, mean, var):
     assert (LG3.log_prob(x).item(), posterior.mean.item(), posterior.var.item()) == pytest.approx((log_p, mean, var), abs=1e-10)
 
 
+@pytest.mark.equation("eq-linear-gaussian")
 def test_lg3_sample_has_the_covariance_of_its_definition():
     x = torch.stack(list(LG3.sample(200_000, torch.Generator().manual_seed(0)).values()))
     w = torch.tensor(LG3.weights, dtype=F64)

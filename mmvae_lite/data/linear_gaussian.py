@@ -19,7 +19,7 @@ Subset = Sequence[int]
 class LinearGaussian:
     """z ~ N(0, 1) and x_m | z ~ N(w_m z, s_m^2), with scalar z and one scalar modality per entry.
 
-    `weights` are w_m, `variances` are s_m^2.  Everything is float64.  Given a subset of modalities,
+    Equation `eq-linear-gaussian` of the book.  `weights` are w_m, `variances` are s_m^2.  Everything is float64.  Given a subset of modalities,
     the posterior has precision 1 + sum_m w_m^2 / s_m^2 (Bishop 2006, section 2.3.3).
     """
 
