@@ -215,14 +215,14 @@ def test_a_hook_on_a_copy_is_found_out_at_five_samples():
 @pytest.mark.parametrize("bound", ["loose", "tight"])
 @pytest.mark.parametrize("k", [5, 20])
 def test_under_a_mixture_dreg_is_biased_and_dreg_mix_is_not(bound, k):
-    repeats = 200_000 // k
+    repeats = {5: 80_000, 20: 15_000}[k]
     plain, _ = reference_gradients(TWO, k, bound, repeats, seed=6)
     mixed, _ = toy_gradients(TWO, k, "dreg_mix", bound, repeats, seed=7)
     assert gap_in_errors(plain, mixed) < 3.5
     if bound == "loose":
         assert (plain.var(0) / mixed.var(0)).min().item() > 1.3
         doubly, _ = toy_gradients(TWO, k, "dreg", bound, repeats, seed=7)
-        assert gap_in_errors(plain, doubly) > 8
+        assert gap_in_errors(plain, doubly) > 6
 
 
 @pytest.mark.parametrize("estimator", ["dreg", "dreg_mix"])
