@@ -216,7 +216,7 @@ def info_nce_from_scores(scores: Float[Tensor, "items contrasts"]) -> Float[Tens
     Raises ValueError for fewer than two items.
     """
     check_items("info_nce", len(scores))
-    contrasts = (scores > -math.inf).sum(-1)
+    contrasts = (scores > -math.inf).sum(-1).to(scores)
     return (scores.diagonal() - scores.logsumexp(-1) + contrasts.log()).mean()
 
 
