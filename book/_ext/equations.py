@@ -26,7 +26,6 @@ logger = logging.getLogger(__name__)
 
 CITED = re.compile(r"`(eq-[a-z0-9]+(?:-[a-z0-9]+)*)`")
 LABEL = re.compile(r"\$\$\s*\((eq-[^)\s]+)\)|:label:\s*(eq-\S+)|\\label\{(eq-[^}]+)\}", re.M)
-WATCHED = ("mmvae_lite/**/*.py", "tests/**/*.py")
 
 
 @dataclass(frozen=True)
@@ -86,11 +85,12 @@ def scan(root: Path, folder: str, labels_of) -> list[Site]:
 
 def functions(root: Path) -> list[Site]:
     """What computes an equation: everything in the library whose docstring cites one, the explorers last."""
-    return sorted(scan(root, "mmvae_lite", cited_labels), key=lambda site: "/explore/" in site.path)
+    return sorted(scan(root, "mmvae_lite", cited_labels), key=lambda site: "explore" in site.path)
 
 
 def tests(root: Path) -> list[Site]:
-    return scan(root, "tests", marked_labels)
+    """What proves an equation: every test marked with one, those of the explorers last."""
+    return sorted(scan(root, "tests", marked_labels), key=lambda site: "explore" in site.path or "browser" in site.path)
 
 
 def labels_in(text: str) -> list[str]:
@@ -203,6 +203,7 @@ class equation_index(nodes.General, nodes.Element):
 
 class EquationIndex(SphinxDirective):
     def run(self):
+        self.env.note_reread()  # the list depends on every other page
         return [equation_index()]
 
 

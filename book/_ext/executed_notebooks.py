@@ -219,12 +219,15 @@ def add_static(app) -> None:
 
 
 def add_plotly(app, error: Exception | None) -> None:
-    if error or app.builder.format != "html" or not any("plotly" in f for f in features(app.env).values()):
+    if error or app.builder.format != "html":
+        return
+    target = Path(app.outdir, "_static", "plotly.min.js")
+    if not any("plotly" in f for f in features(app.env).values()):
+        target.unlink(missing_ok=True)
         return
     import plotly
 
-    script = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-    Path(app.outdir, "_static", "plotly.min.js").write_bytes(script.read_bytes())
+    target.write_bytes((Path(plotly.__file__).parent / "package_data" / "plotly.min.js").read_bytes())
 
 
 def page_assets(app, pagename, templatename, context, doctree) -> None:
