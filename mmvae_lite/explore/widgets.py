@@ -42,7 +42,7 @@ class ExpertPlayground(_Explorer):
     Args:
         means, precisions: one number per expert. Precisions lie in [1/16, 64].
         form: "product" (prod q_m), "prior" (p prod q_m) or "quotient" (prod q_m / p^(|S|-1)),
-            with the prior N(0, 1). Equations `eq-product`, `eq-product-prior`, `eq-quotient` of the book.
+            with the prior N(0, 1); see `mmvae_lite.experts`.
         present: which experts are there; an absent one is a missing modality.
         labels: names of the experts.
         truth: the exact posterior to compare with, as `(mean, precision)` when all experts are

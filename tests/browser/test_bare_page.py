@@ -224,7 +224,6 @@ def test_playground_computes_what_the_library_computes(open_page):
     assert improper > 0
 
 
-@pytest.mark.equation("eq-log-normaliser")
 @pytest.mark.parametrize(
     ("form", "mean", "variance", "log_z"),
     [

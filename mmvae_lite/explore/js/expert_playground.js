@@ -195,7 +195,7 @@ function createShare() {
 
 function createTiles(names) {
   const values = names.map(() => create("dd"));
-  const node = create("dl", { class: "mx-tiles" },
+  const node = create("dl", { class: "mx-tiles simple" }, // "simple": the book's theme leaves such a list alone
     ...names.map((name, n) => create("div", {}, create("dt", {}, ...[name].flat()), values[n])));
   return { node, show: (texts) => texts.forEach((text, n) => { values[n].textContent = text; }) };
 }
