@@ -21,7 +21,7 @@ test:  ## run every test, those in a browser too (they use the book that MMVAE_B
 
 lab:  ## open JupyterLab on the notebooks
 	$(PYTHON) tools/setup.py book
-	$(RUN) -m jupyterlab notebooks
+	MMVAE_DATA="$${MMVAE_DATA:+$$(cd "$$MMVAE_DATA" && pwd)}" $(RUN) -m jupyterlab notebooks
 
 fresh:  ## clone into an empty folder, run both commands there, and time them
 	$(PYTHON) tools/fresh.py

@@ -112,3 +112,9 @@ def test_version_is_the_one_to_cite():
 
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == mmvae_lite.__version__
+
+
+def test_example_of_the_readme_runs(capsys):
+    (example,) = (ROOT / "README.md").read_text(encoding="utf-8").split("```python\n")[1:]
+    exec(compile(example.split("```")[0], "README.md", "exec"), {})
+    assert capsys.readouterr().out == "tensor([0.8333])\n"

@@ -72,7 +72,7 @@ def make_venv() -> None:
 
 def pip(*args: str) -> None:
     constraints = str(ROOT / "constraints.txt")
-    command = [str(venv_python()), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", constraints, *args]
+    command = [str(venv_python()), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "-c", constraints, *args]
     if subprocess.call(command, cwd=ROOT):
         raise SystemExit(f"pip could not install {' '.join(args)}; its message is above. Is the network reachable?")
 
@@ -87,7 +87,7 @@ def main(extras: list[str]) -> None:
     start = time.perf_counter()
     make_venv()
     extras = sorted(wanted | have)
-    print("installing torch", flush=True)
+    print("installing torch, which takes a minute or more", flush=True)
     pip("torch")
     print(f"installing mmvae_lite[{','.join(extras)}]", flush=True)
     pip("-e", f".[{','.join(extras)}]" if extras else ".")
