@@ -1,8 +1,9 @@
 """The models of the book, one file each; `MODELS` finds them by name."""
 
+from mmvae_lite.models.jmvae import JMVAE
 from mmvae_lite.models.mvae import MVAE
 from mmvae_lite.models.vae import VAE
 
-MODELS = {"vae": VAE, "mvae": MVAE}
+MODELS = {"vae": VAE, "jmvae": JMVAE, "mvae": MVAE}
 
-__all__ = ["MODELS", "MVAE", "VAE"]
+__all__ = ["JMVAE", "MODELS", "MVAE", "VAE"]

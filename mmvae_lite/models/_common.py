@@ -8,15 +8,39 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mmvae_lite.bounds import log_weights
 from mmvae_lite.checks import check_name, check_observed, check_positive
-from mmvae_lite.distributions import Normal
+from mmvae_lite.distributions import Laplace, Normal
+from mmvae_lite.experts import Mixture
 
 
 def decode_flat(decoder: nn.Module, z: Float[Tensor, "*lead latent"]) -> Float[Tensor, "*lead *event"]:
     """Decode latents that have any number of leading axes in one pass of the network."""
     return decoder(z.reshape(-1, z.shape[-1])).unflatten(0, z.shape[:-1])
+
+
+def in_chunks(
+    score: Callable[[Tensor, Tensor], Tensor],
+    z: Float[Tensor, "*lead batch latent"],
+    x: Float[Tensor, "batch *event"],
+    chunk: int | None,
+) -> Float[Tensor, "*lead batch"]:
+    """log p(x | z) of every latent, with the network's activations held for at most `chunk` latents at a time.
+
+    `score` maps latents [*rows, latent] and items [last of rows, *event] to [*rows].  The backward pass computes each
+    chunk again, so that value and gradient are those of one pass over everything.  None means one pass.
+    """
+    rows = z.reshape(-1, z.shape[-1])
+    if chunk is None or len(rows) <= chunk:
+        return score(z, x)
+    items = torch.arange(len(x), device=x.device).repeat(len(rows) // len(x))
+    parts = [
+        checkpoint(lambda z, i: score(z, x[i]), z_part, item_part, use_reentrant=False)
+        for z_part, item_part in zip(rows.split(chunk), items.split(chunk))
+    ]
+    return torch.cat(parts).reshape(z.shape[:-1])
 
 
 def parameter_like(module: nn.Module) -> Tensor:
@@ -38,10 +62,10 @@ def event_shapes(decoders: Mapping[str, nn.Module], latent_dim: int) -> dict[str
 
 
 def check_same_modalities(wanted: Collection[str], **parts: Collection[str]) -> None:
-    """Raise ValueError naming the first part that is not given for exactly the wanted modalities."""
+    """Raise ValueError naming the first part that is not given for exactly the wanted names."""
     for part, given in parts.items():
         if set(given) != set(wanted):
-            raise ValueError(f"{part} are given for {sorted(given)}, wanted the same modalities as the encoders: {sorted(wanted)}")
+            raise ValueError(f"{part} are given for {sorted(given)}, wanted {sorted(wanted)}")
 
 
 def all_weights(modalities: Sequence[str], weights: Mapping[str, float] | None) -> dict[str, float]:
@@ -52,7 +76,9 @@ def all_weights(modalities: Sequence[str], weights: Mapping[str, float] | None) 
 
 
 def subset_name(members: Collection[str], modalities: Sequence[str]) -> str:
-    """`image+label`: the members of a subset in the model's own order of modalities."""
+    """`image+label`: the members of a subset in the model's own order.  Raises KeyError for an unknown member."""
+    for m in members:
+        check_name("modality", m, modalities)
     return "+".join(m for m in modalities if m in members)
 
 
@@ -77,6 +103,17 @@ def presence(
     if not there:
         raise ValueError("observed marks every modality of every item as absent; wanted at least one that is there")
     return there
+
+
+def hide_one(
+    there: Mapping[str, Bool[Tensor, "batch"]], probability: float, generator: torch.Generator | None
+) -> dict[str, Bool[Tensor, "batch"]]:
+    """With this probability take one random modality from an item, as long as the item keeps another."""
+    held = torch.stack(list(there.values()))
+    draws = torch.rand((len(held) + 1, held.shape[1]), generator=generator, device=held.device)
+    hit = (draws[0] < probability) & (held.sum(0) > 1)
+    victim = torch.where(held, draws[1:], -1).argmax(0)
+    return {m: mask & ~(hit & (victim == row)) for row, (m, mask) in enumerate(there.items())}
 
 
 def add_mean(terms: dict[str, Tensor], name: str, values: Float[Tensor, "batch"], there: Bool[Tensor, "batch"]) -> None:
@@ -104,8 +141,8 @@ def traversal(
 
 @torch.no_grad()
 def importance_log_likelihood(
-    q: Normal,
-    prior: Normal,
+    q: Normal | Laplace | Mixture,
+    prior: Normal | Laplace,
     log_px: Callable[[Tensor], Tensor],
     samples: int,
     chunk: int,
@@ -113,15 +150,18 @@ def importance_log_likelihood(
 ) -> Float[Tensor, "batch"]:
     """log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x) with z_k ~ q, in chunks of samples.
 
-    A lower bound of log p(x) in expectation, `eq-iwae` of the book (Burda et al. 2016).
+    A lower bound of log p(x) in expectation, `eq-iwae` of the book (Burda et al. 2016).  A mixture draws `samples`
+    from each of its experts.
     """
     check_positive("samples", samples)
     check_positive("chunk", chunk)
-    parts = []
+    parts, drawn = [], 0
     for start in range(0, samples, chunk):
         z = q.rsample((min(chunk, samples - start),), generator)
+        z = z.flatten(0, 1) if isinstance(q, Mixture) else z
+        drawn += len(z)
         parts.append(log_weights(log_px(z), prior.log_prob(z), q.log_prob(z)).logsumexp(0))
-    return torch.stack(parts).logsumexp(0) - math.log(samples)
+    return torch.stack(parts).logsumexp(0) - math.log(drawn)
 
 
 def evidence(
