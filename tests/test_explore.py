@@ -129,10 +129,11 @@ def test_latent_explorer_carries_both_forms():
 
 def test_sliders_are_sorted_by_kl_and_reach_every_start():
     options = latent_explorer().options
-    assert options["dims"] == [1, 3, 4, 0, 2]
-    assert options["kl"] == pytest.approx([3, 2, 1, 0.1, 0])
+    assert options["dims"] == [1, 3, 4, 0], "dimension 2 has collapsed: its slider would be dead"
+    assert options["kl"] == pytest.approx([3, 2, 1, 0.1])
     assert options["limit"] == 4
-    assert latent_explorer(dims=[0, 3]).options["dims"] == [3, 0]
+    assert latent_explorer(dims=[0, 2, 3]).options["dims"] == [3, 0, 2]
+    assert latent_explorer(kl=[0.0] * LATENT).options["dims"] == [0, 1, 2, 3, 4]
 
 
 def test_playground_carries_both_forms():

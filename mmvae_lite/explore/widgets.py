@@ -16,6 +16,7 @@ PRECISION_RANGE = (2.0**-4, 2.0**6)
 STRIP = (-3, -2, -1, 0, 1, 2, 3)
 PICTURE_ROWS = 3
 SHOWN_DIMS = 8
+COLLAPSED = 0.01  # nats; the decoder ignores such a dimension, so its slider would be dead
 
 
 class BadInput(traitlets.TraitError, ValueError):
@@ -135,7 +136,8 @@ class LatentExplorer(_Explorer):
             optionally "label" -> `nn.Sequential` to class probabilities. See `export_decoders`.
         latents: where to begin, [latent].
         starts: places to jump to by name, each [latent], such as the posterior mean given a label.
-        dims: the dimensions that get a slider; by default the eight with the largest KL.
+        dims: the dimensions that get a slider; by default the eight with the largest KL, without
+            those that have collapsed (a KL below 0.01 nats).
         kl: KL of every dimension in nats, [latent]; sorts the sliders and is shown beside them.
         name: what the weights are called in the book's folder.
         image_shape: (height, width).
@@ -268,7 +270,10 @@ def _shown_dims(dims: Sequence[int] | None, kl: list[float] | None, latent: int)
         raise BadInput(f"dims: wanted different dimensions from 0 to {latent - 1}, found {shown}.")
     if kl is not None:
         shown.sort(key=lambda dim: -kl[dim])
-    return shown[:SHOWN_DIMS] if dims is None else shown
+    if dims is not None:
+        return shown
+    awake = shown if kl is None else [dim for dim in shown if kl[dim] >= COLLAPSED]
+    return (awake or shown)[:SHOWN_DIMS]
 
 
 def _export(decoders: Mapping[str, nn.Sequential]):
