@@ -137,8 +137,8 @@ def mi_tc_dw(
     `log_q` comes from `log_q_matrix`; `log_qz_given_x` is log q(z_i | x_i) and `log_pz` is log p(z_i), summed over the
     factors.  For any weights MI + TC + DW is the one-sample KL, mean(log q(z | x) - log p(z)), exactly.
 
-    The estimates are biased, because the logarithm of an average lies below the average's logarithm: with `unbiased` weights TC
-    and DW come out too low and MI too high, so that TC may be negative.  With `mws` weights TC carries
+    The estimates are biased although the densities are not, because the logarithm is concave: with `unbiased` weights
+    MI comes out too high and the other terms too low, so that TC may be negative.  With `mws` weights TC carries
     (factors - 1) log N on top.  Source: Chen et al. (2018), equations 2 and 5.
 
     Raises ValueError for fewer than two items, see also `log_batch_weights`.
@@ -235,8 +235,10 @@ def info_nce(
     `cosine` the value is log(2N - 1) minus the NT-Xent loss of Chen et al. (2020).
 
     Daunhawer et al. (2021) print the first form, with the sign reversed; their code has the last.  The value is at
-    most the log of the number of contrasts.  A cosine at temperature 1 stays far below it: scores in [-1, 1] give less
-    than 2 nats however many items there are.
+    most the log of the number of contrasts.  With the cosine it is also at most 1 / temperature for the first form, and
+    hardly more for the last, however many items there are: the log of an average of exponentials is at least the
+    average score, and unit vectors do not vary by more than 1.
+
     Raises KeyError for an unknown critic, ValueError for fewer than two items or a temperature that is not positive.
     """
     check_name("critic", critic, CRITICS)
