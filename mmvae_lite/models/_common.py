@@ -68,6 +68,13 @@ def check_same_modalities(wanted: Collection[str], **parts: Collection[str]) -> 
             raise ValueError(f"{part} are given for {sorted(given)}, wanted {sorted(wanted)}")
 
 
+def check_target(target: Collection[str], batch: Collection[str]) -> None:
+    """Raise KeyError naming the first modality of the batch that the target lacks."""
+    for m in batch:
+        if m not in target:
+            raise KeyError(f"target lacks modality {m!r}, which the batch holds; give it, or leave target out")
+
+
 def all_weights(modalities: Sequence[str], weights: Mapping[str, float] | None) -> dict[str, float]:
     """A weight for every modality, 1 unless given.  Raises KeyError for an unknown name."""
     for name in weights or {}:
