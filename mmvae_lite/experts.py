@@ -138,6 +138,17 @@ class Mixture:
         """Stratified draws, `samples` from *every* expert: [experts, *samples, *batch, latent]."""
         return torch.stack([q.rsample(samples, generator) for q in self.experts])
 
+    @property
+    def mean(self) -> Float[Tensor, "*batch latent"]:
+        """The average of the experts' means, which may lie where the density is low."""
+        return torch.stack([q.mean for q in self.experts]).mean(0)
+
+    def draw(self, generator: torch.Generator | None = None) -> Float[Tensor, "*batch latent"]:
+        """One draw for each item: an expert, each as likely as the others, and a draw from it."""
+        z = self.rsample((), generator)
+        chosen = torch.rand(z.shape[:-1], dtype=z.dtype, device=z.device, generator=generator).argmax(0)
+        return z.gather(0, chosen[None, ..., None].expand_as(z[:1]))[0]
+
     def expert_log_probs(self, z: Float[Tensor, "..."]) -> Float[Tensor, "experts ..."]:
         """log q_m(z) of every expert: [*samples, *batch, latent] -> [experts, *samples, *batch]."""
         return torch.stack([q.log_prob(z) for q in self.experts])

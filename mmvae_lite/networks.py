@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmvae_lite.distributions import Concrete, Normal
+from mmvae_lite.distributions import Concrete, Laplace, Normal
 
 LOGVAR_RANGE = (-10.0, 10.0)
 
@@ -249,3 +249,202 @@ def dmvae_d_paired_networks(
         "encoders": {m: SplitEncoder(dense_trunk([784, hidden, hidden]), hidden, private_dim, shared_dim) for m in modalities},
         "decoders": {m: nn.Sequential(*dense_decoder(sizes, (1, 28, 28)), nn.Sigmoid()) for m in modalities},
     }
+
+
+class LaplaceEncoder(nn.Module):
+    """A trunk of features followed by one linear head for locations and the logits of scales that sum to D.
+
+    `forward` maps [batch, *event] to a `Laplace` of shape [batch, latent] (Shi et al. 2019, section 4.1).
+    """
+
+    def __init__(self, trunk: nn.Module, features: int, latent_dim: int) -> None:
+        super().__init__()
+        self.trunk, self.head = trunk, nn.Linear(features, 2 * latent_dim)
+
+    def forward(self, x: Float[Tensor, "batch *event"]) -> Laplace:
+        return Laplace.from_logits(*self.head(self.trunk(x)).chunk(2, dim=-1))
+
+
+class WordEmbedding(nn.Module):
+    """One-hot words [batch, positions, vocabulary] -> their vectors as a picture, [batch, 1, positions, size]."""
+
+    def __init__(self, vocabulary: int, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(vocabulary, size))
+
+    def forward(self, words: Float[Tensor, "batch positions vocabulary"]) -> Float[Tensor, "batch 1 positions size"]:
+        return (words @ self.weight)[:, None]
+
+
+def mmvae_networks(latent_dim: int = 20) -> dict[str, dict[str, nn.Module]]:
+    """`encoders` and `decoders` of MMVAE for MNIST [1, 28, 28] and SVHN [3, 32, 32] (code of Shi et al. 2019).
+
+    The code's heads of 4x4 kernels on a 4x4 map are one linear layer here.  Decoders give means in [0, 1].
+    """
+    svhn = nn.Sequential(*stride_two_convolutions([3, 32, 64, 128]), nn.Flatten())
+    return {
+        "encoders": {
+            "mnist": LaplaceEncoder(dense_trunk([784, 400]), 400, latent_dim),
+            "svhn": LaplaceEncoder(svhn, 2048, latent_dim),
+        },
+        "decoders": {
+            "mnist": nn.Sequential(*dense_decoder([latent_dim, 400, 784], (1, 28, 28)), nn.Sigmoid()),
+            "svhn": nn.Sequential(
+                nn.Unflatten(1, (latent_dim, 1, 1)),
+                nn.ConvTranspose2d(latent_dim, 128, 4),
+                nn.ReLU(),
+                *stride_two_deconvolutions([128, 64, 32, 3]),
+                nn.Sigmoid(),
+            ),
+        },
+    }
+
+
+def mmvae_cub_networks(
+    latent_dim: int = 64, vocabulary: int = 1590, positions: int = 32, laplace: bool = True
+) -> dict[str, dict[str, nn.Module]]:
+    """`encoders` and `decoders` of MMVAE for bird features with captions (code of Shi et al. 2019).
+
+    `image` is a vector of 2048 features, `caption` one-hot words [batch, positions, vocabulary].  The caption's words are
+    embedded as a picture of one channel; the decoder's last layer shares its weight with the embedding.  With batch
+    normalisation and without biases in the convolutions, as in the code; the heads have biases here.  The text has Laplace
+    posteriors and a latent size of 128; the code's defaults are `laplace=False` and 64.
+
+    Raises ValueError for a number of positions that is no multiple of 8.
+    """
+    if positions % 8:
+        raise ValueError(f"positions: found {positions}, wanted a multiple of 8, since three convolutions halve the caption")
+    head, rows = LaplaceEncoder if laplace else GaussianEncoder, positions // 8
+    word, wide = {"kernel_size": (1, 4), "stride": (1, 2), "padding": (0, 1)}, {"kernel_size": 4, "stride": 2, "padding": 1}
+    steps = [(1, 32, wide), (32, 64, wide), (64, 128, wide), (128, 128, word), (128, 128, word)]
+    down, up = [], [nn.Unflatten(1, (latent_dim, 1, 1)), nn.ConvTranspose2d(latent_dim, 128, (rows, 4), bias=False)]
+    for a, b, shape in steps:
+        down += [nn.Conv2d(a, b, **shape, bias=False), nn.BatchNorm2d(b), nn.ReLU()]
+    for a, b, shape in reversed(steps):
+        up += [nn.BatchNorm2d(b), nn.ReLU(), nn.ConvTranspose2d(b, a, **shape, bias=False)]
+    embedding, words = WordEmbedding(vocabulary, 128), nn.Linear(128, vocabulary)
+    words.weight = embedding.weight
+    return {
+        "encoders": {
+            "image": head(nn.Sequential(mlp([2048, 1024, 512, 256], nn.ELU), nn.ELU()), 256, latent_dim),
+            "caption": head(nn.Sequential(embedding, *down, nn.Flatten()), 128 * rows * 4, latent_dim),
+        },
+        "decoders": {
+            "image": mlp([latent_dim, 256, 512, 1024, 2048], nn.ELU),
+            "caption": nn.Sequential(*up, nn.ReLU(), nn.Flatten(1, 2), words),
+        },
+    }
+
+
+Shared = int | tuple[int, int]
+
+
+def width(shared: Shared) -> int:
+    """How many numbers of a shared latent a decoder reads: its dimensions, or variables times classes."""
+    return shared if isinstance(shared, int) else shared[0] * shared[1]
+
+
+def kaiming_init(module: nn.Module) -> None:
+    """Uniform Kaiming weights and biases 0 in linear and convolutional layers, in place.
+
+    For `module.apply(kaiming_init)`, as Lee and Pavlovic (2020) start.  Their code seeds anew before every layer, so
+    that layers of one shape start alike; that is not done here.
+    """
+    if isinstance(module, (nn.Linear, nn.Conv2d)):
+        nn.init.kaiming_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def _beside_labels(
+    encoder: nn.Module, decoder: nn.Module, label: str, classes: int, shared: Shared, temperature: float, hidden: int = 256
+) -> dict[str, dict[str, nn.Module]]:
+    """The networks of an image beside those of its labels, which have one hidden layer and no private latent."""
+    return {
+        "encoders": {"image": encoder, label: SplitEncoder(dense_trunk([classes, hidden]), hidden, 0, shared, temperature)},
+        "decoders": {"image": decoder, label: mlp([width(shared), hidden, classes])},
+    }
+
+
+def dmvae_l_networks(
+    private_dim: int = 10, shared: Shared = (1, 10), classes: int = 10, hidden: int = 256, temperature: float = 0.66
+) -> dict[str, dict[str, nn.Module]]:
+    """`encoders` and `decoders` of DMVAE-L for MNIST [1, 28, 28] with labels (Lee and Pavlovic 2020, table 3).
+
+    Decoders give logits and read the private latent first.  The table's sigmoid after the label decoder is a softmax
+    in the authors' code, and its encoder's last layer leaves out the second number of each private coordinate.
+    """
+    encoder = SplitEncoder(dense_trunk([784, hidden]), hidden, private_dim, shared, temperature)
+    decoder = dense_decoder([private_dim + width(shared), hidden, 784], (1, 28, 28))
+    return _beside_labels(encoder, decoder, "label", classes, shared, temperature)
+
+
+def dmvae_l_fashion_networks(
+    private_dim: int = 10,
+    shared: Shared = (1, 10),
+    classes: int = 10,
+    temperature: float = 0.66,
+    batch_norm: bool = False,
+) -> dict[str, dict[str, nn.Module]]:
+    """`encoders` and `decoders` of DMVAE-L for FMNIST [1, 28, 28] with labels (Lee and Pavlovic 2020, table 4).
+
+    All kernels are 3x3; the 3x4 of the table cannot keep a map square.  `batch_norm` adds the layers that are in the
+    authors' code and not in the table, and drops the biases before them.
+    """
+
+    def conv(a: int, b: int) -> nn.Conv2d:
+        return nn.Conv2d(a, b, 3, padding=1, bias=not batch_norm)
+
+    def norm(channels: int) -> list[nn.Module]:
+        return [nn.BatchNorm2d(channels)] if batch_norm else []
+
+    trunk = nn.Sequential(
+        *(conv(1, 32), nn.ReLU(), *norm(32)),
+        *(conv(32, 32), nn.ReLU(), *norm(32), nn.MaxPool2d(2), nn.Dropout(0.25)),
+        *(conv(32, 64), nn.ReLU(), *norm(64)),
+        *(conv(64, 64), nn.ReLU(), nn.MaxPool2d(2), *norm(64), nn.Dropout(0.25)),
+        *(nn.Flatten(), nn.Linear(64 * 7 * 7, 512), nn.ReLU(), nn.Dropout(0.5)),
+    )
+    decoder = nn.Sequential(
+        *(nn.Linear(private_dim + width(shared), 512), nn.ReLU()),
+        *(nn.Linear(512, 64 * 7 * 7), nn.ReLU(), nn.Unflatten(1, (64, 7, 7)), nn.Upsample(scale_factor=2)),
+        *(conv(64, 64), nn.ReLU(), *norm(64)),
+        *(conv(64, 32), nn.ReLU(), *norm(32), nn.Upsample(scale_factor=2)),
+        *(conv(32, 32), nn.ReLU(), *norm(32)),
+        conv(32, 1),
+    )
+    return _beside_labels(SplitEncoder(trunk, 512, private_dim, shared, temperature), decoder, "label", classes, shared, temperature)
+
+
+def dmvae_l_celeba_networks(
+    private_dim: int = 100,
+    shared: Shared = (18, 2),
+    attributes: int = 18,
+    temperature: float = 0.66,
+    batch_norm: bool = False,
+) -> dict[str, dict[str, nn.Module]]:
+    """`encoders` and `decoders` of DMVAE-L for faces [3, 64, 64] with attributes (Lee and Pavlovic 2020, table 5).
+
+    The fourth convolution has stride 1 and no padding, which the table's 5x5 map needs; its decoder column lists the
+    channels that go in.  `batch_norm` as in `dmvae_l_fashion_networks`.
+    """
+
+    def norm(channels: int) -> list[nn.Module]:
+        return [nn.BatchNorm2d(channels)] if batch_norm else []
+
+    bias = not batch_norm
+    trunk = nn.Sequential(
+        *(nn.Conv2d(3, 32, 4, 2, 1, bias=bias), nn.ReLU()),
+        *(nn.Conv2d(32, 64, 4, 2, 1, bias=bias), *norm(64), nn.ReLU()),
+        *(nn.Conv2d(64, 128, 4, 2, 1, bias=bias), *norm(128), nn.ReLU()),
+        *(nn.Conv2d(128, 256, 4, 1, 0, bias=bias), *norm(256), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(256 * 5 * 5, 512), nn.ReLU(), nn.Dropout(0.1)),
+    )
+    decoder = nn.Sequential(
+        *(nn.Linear(private_dim + width(shared), 256 * 5 * 5), nn.ReLU(), nn.Unflatten(1, (256, 5, 5))),
+        *(nn.ConvTranspose2d(256, 128, 4, 1, 0, bias=bias), *norm(128), nn.ReLU()),
+        *(nn.ConvTranspose2d(128, 64, 4, 2, 1, bias=bias), *norm(64), nn.ReLU()),
+        *(nn.ConvTranspose2d(64, 32, 4, 2, 1, bias=bias), *norm(32), nn.ReLU()),
+        nn.ConvTranspose2d(32, 3, 4, 2, 1, bias=bias),
+    )
+    return _beside_labels(SplitEncoder(trunk, 512, private_dim, shared, temperature), decoder, "attributes", attributes, shared, temperature)
