@@ -1,11 +1,12 @@
 """The models of the book, one file each; `MODELS` finds them by name."""
 
 from mmvae_lite.models.jmvae import JMVAE
+from mmvae_lite.models.m2vae import M2VAE
 from mmvae_lite.models.mmvae import MMVAE
 from mmvae_lite.models.mvae import MVAE
 from mmvae_lite.models.telbo import TELBO
 from mmvae_lite.models.vae import VAE
 
-MODELS = {"vae": VAE, "jmvae": JMVAE, "telbo": TELBO, "mvae": MVAE, "mmvae": MMVAE}
+MODELS = {"vae": VAE, "jmvae": JMVAE, "telbo": TELBO, "mvae": MVAE, "mmvae": MMVAE, "m2vae": M2VAE}
 
-__all__ = ["JMVAE", "MMVAE", "MODELS", "MVAE", "TELBO", "VAE"]
+__all__ = ["JMVAE", "M2VAE", "MMVAE", "MODELS", "MVAE", "TELBO", "VAE"]
