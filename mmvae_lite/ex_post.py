@@ -1,0 +1,145 @@
+"""Ex-post density estimation: a Gaussian mixture fitted to the latents of a trained model, to sample from instead of p(z).
+
+A model whose aggregate posterior differs from its prior decodes prior draws that it never saw; the mixture stands
+where the data are (Ghosh et al. 2020; Daunhawer et al. 2021, section 4).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mmvae_lite.checks import check_positive
+from mmvae_lite.distributions import LOG_2PI
+
+FORMAT = "mmvae_lite ex-post density 1"
+POINTS = 10_000  # that are compared with every component at once
+
+
+class ExPostDensity:
+    """A mixture of Gaussians with full covariances.
+
+    weights [components], means [components, latent], factors [components, latent, latent]: the lower Cholesky
+    factors of the covariances.  Use it for any continuous shared latent: `model.decode({"shared": density.sample(n)})`,
+    with private latents from their priors where the model has them, or `DMVAE_D.density`.
+
+    Raises ValueError for shapes that do not agree.
+    """
+
+    def __init__(
+        self,
+        weights: Float[Tensor, "components"],
+        means: Float[Tensor, "components latent"],
+        factors: Float[Tensor, "components latent latent"],
+    ) -> None:
+        k, d = means.shape
+        if tuple(weights.shape) != (k,) or tuple(factors.shape) != (k, d, d):
+            raise ValueError(f"ExPostDensity: found {list(weights.shape)} weights and {list(factors.shape)} factors for means {list(means.shape)}")
+        self.weights, self.means, self.factors = weights, means, factors
+
+    @classmethod
+    def fit(
+        cls, z: Float[Tensor, "items latent"], components: int = 100, max_iter: int = 2000, seed: int = 0
+    ) -> "ExPostDensity":
+        """Fit the mixture to latents by expectation maximisation, with scikit-learn.
+
+        100 components, full covariances and up to 2000 iterations are those of Daunhawer et al. (2021).
+        Raises ValueError for fewer items than components or for values that are not finite, ImportError naming
+        scikit-learn where it is missing.
+        """
+        check_positive("components", components)
+        if len(z) < max(2, components):
+            raise ValueError(f"ExPostDensity: found {len(z)} latents for {components} components, wanted at least {max(2, components)}")
+        if not bool(torch.isfinite(z).all()):
+            raise ValueError("ExPostDensity: the latents hold NaN or infinity, wanted finite values; train the model first")
+        try:
+            from sklearn.mixture import GaussianMixture
+        except ImportError:
+            raise ImportError("ExPostDensity.fit needs scikit-learn; install it with: pip install scikit-learn") from None
+        mixture = GaussianMixture(components, covariance_type="full", max_iter=max_iter, random_state=seed)
+        mixture.fit(z.detach().cpu().double().numpy())
+        weights, means, covariances = (torch.as_tensor(a) for a in (mixture.weights_, mixture.means_, mixture.covariances_))
+        return cls(weights.to(z), means.to(z), torch.linalg.cholesky(covariances).to(z))
+
+    @classmethod
+    @torch.no_grad()
+    def of(
+        cls,
+        model: nn.Module,
+        data: Mapping[str, Float[Tensor, "items ..."]],
+        items: int = 5000,
+        components: int = 100,
+        chunk: int = 1000,
+        **fit: int,
+    ) -> "ExPostDensity":
+        """Fit the mixture to the means of q(shared | x) of the first `items` items, all their modalities given.
+
+        Works for every model whose `posterior` has a continuous `shared` latent.  Raises TypeError for a discrete
+        one, which has a prior to sample from.
+        """
+        check_positive("items", items)
+        check_positive("chunk", chunk)
+        total = min(items, len(next(iter(data.values()))))
+        means = []
+        for start in range(0, total, chunk):
+            rows = slice(start, min(start + chunk, total))
+            q = model.posterior({name: x[rows] for name, x in data.items()})["shared"]
+            if not hasattr(q, "mean"):
+                raise TypeError(f"ExPostDensity: the shared latent is a {type(q).__name__}, wanted a continuous one; sample its prior")
+            means.append(q.mean)
+        return cls.fit(torch.cat(means), components, **fit)
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n latent"]:
+        """n draws: a component by its weight, then a point of its Gaussian."""
+        check_positive("n", n)
+        k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        noise = torch.randn(n, self.means.shape[1], dtype=self.means.dtype, device=self.means.device, generator=generator)
+        return self.means[k] + (self.factors[k] @ noise[..., None]).squeeze(-1)
+
+    def log_prob(self, z: Float[Tensor, "*lead latent"]) -> Float[Tensor, "*lead"]:
+        """log sum_k w_k N(z; mean_k, cov_k), for any leading axes."""
+        constant = self.weights.log() - self.factors.diagonal(dim1=1, dim2=2).log().sum(1)
+        parts = []
+        for points in z.reshape(-1, z.shape[-1]).split(POINTS):
+            gaps = (points - self.means[:, None]).mT
+            squares = torch.linalg.solve_triangular(self.factors, gaps, upper=False).square().sum(1)
+            parts.append((constant[:, None] - 0.5 * (squares + self.means.shape[1] * LOG_2PI)).logsumexp(0))
+        return torch.cat(parts).reshape(z.shape[:-1])
+
+    def to(self, like: Tensor | torch.device | str) -> "ExPostDensity":
+        """The same density on another device, or with the dtype and device of a tensor."""
+        return ExPostDensity(self.weights.to(like), self.means.to(like), self.factors.to(like))
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the mixture as safetensors, to a new file that then takes the place of the old one."""
+        path = Path(path)
+        trial = path.with_name(path.name + ".tmp")
+        tensors = {"weights": self.weights, "means": self.means, "factors": self.factors}
+        try:
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, trial, {"format": FORMAT})
+            os.replace(trial, path)
+        except (OSError, SafetensorError) as e:
+            trial.unlink(missing_ok=True)
+            raise OSError(f"density {path.name} could not be written ({e}); choose another folder or free some space") from None
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "ExPostDensity":
+        """Read what `save` wrote.  Raises FileNotFoundError, or ValueError for a file that is broken or something else."""
+        path = Path(path)
+        if not path.exists():
+            raise FileNotFoundError(f"density {path.name}: no such file; fit one with ExPostDensity.of(model, data)")
+        try:
+            with safe_open(path, "pt") as f:
+                form, tensors = (f.metadata() or {}).get("format"), {k: f.get_tensor(k) for k in f.keys()}
+        except SafetensorError as e:
+            raise ValueError(f"density {path.name} is broken ({e}); fit and save it again") from None
+        if form != FORMAT:
+            raise ValueError(f"density {path.name}: found format {form!r}, wanted {FORMAT!r}; fit and save it again")
+        return cls(**tensors)

@@ -1,0 +1,112 @@
+"""What models with a shared and several private latents have in common: latents are a dict, decoders take both.
+
+The keys are `shared` and `private/<modality>`.  A decoder reads the private latent first, then the shared one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from mmvae_lite.checks import check_name, check_positive
+from mmvae_lite.distributions import Likelihood, Normal
+from mmvae_lite.experts import masked, product, product_with_prior, quotient
+from mmvae_lite.models._common import all_weights, decode_flat, event_shapes, traversal
+
+Latents = Mapping[str, Float[Tensor, "..."]]
+Modules = Mapping[str, nn.Module] | nn.ModuleDict
+POOLS = ("product", "prior", "quotient")
+
+
+def key(modality: str) -> str:
+    return f"private/{modality}"
+
+
+def for_each(modalities: Sequence[str], values: float | int | Mapping[str, float] | None) -> dict[str, float]:
+    """A weight for every modality: one number for all, or 1 unless given."""
+    number = isinstance(values, (int, float))
+    return {m: float(values) for m in modalities} if number else all_weights(modalities, values)
+
+
+def split_event_shapes(decoders: Modules, latent_dims: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """The shape of one item of each modality, for decoders whose latents differ in size."""
+    return {m: event_shapes({m: decoder}, latent_dims[m])[m] for m, decoder in decoders.items()}
+
+
+def pooled(experts: Mapping[str, Normal], present: Mapping[str, Bool[Tensor, "..."]], form: str) -> Normal:
+    """One product for every subset: experts [batch, latent] and masks [*subsets, batch] -> [*subsets, batch, latent].
+
+    `form` names the product.  Where a subset of an item is empty the result is N(0, I), to keep numbers finite.
+    """
+    prior = Normal.standard(*next(iter(experts.values())).mean.shape, like=next(iter(experts.values())).mean)
+    if form == "quotient":  # who is absent knows what the prior knows, and that is divided out
+        pairs = [(present[m][..., None], e) for m, e in experts.items()]
+        return quotient([Normal(torch.where(p, e.mean, 0), torch.where(p, e.logvar, 0)) for p, e in pairs])
+    members = [masked(expert, present[m]) for m, expert in experts.items()]
+    if form == "prior":
+        return product_with_prior(members)
+    nobody = ~torch.stack([present[m] for m in experts]).any(0)
+    return product([*members, masked(prior, nobody)])
+
+
+def joined(latents: Latents, modality: str) -> Float[Tensor, "..."]:
+    """What a modality's decoder reads: its private latent, where it has one, and the shared latent."""
+    if key(modality) not in latents:
+        return latents["shared"]
+    return torch.cat([latents[key(modality)], latents["shared"]], -1)
+
+
+def decode_means(
+    decoders: Modules,
+    likelihoods: Mapping[str, Likelihood],
+    latents: Latents,
+    private_dims: Mapping[str, int],
+) -> dict[str, Tensor]:
+    """The mean of p(x_m | s_m, c) for every modality whose latents are given, [*lead, *event]."""
+    check_name("latent", "shared", latents)
+    for name in set(latents) - {"shared"}:
+        check_name("latent", name, [key(m) for m, dim in private_dims.items() if dim])
+    there = [m for m in decoders if not private_dims[m] or key(m) in latents]
+    return {m: likelihoods[m].mean(decode_flat(decoders[m], joined(latents, m))) for m in there}
+
+
+def swapped(content: Latents, style: Latents) -> dict[str, Tensor]:
+    """The shared latent of one batch with the private latents of another.  Raises ValueError for unequal lengths."""
+    n, found = len(content["shared"]), len(style["shared"])
+    if n != found:
+        raise ValueError(f"swap: content has {n} items and style has {found}, wanted the same number")
+    return {**style, "shared": content["shared"]}
+
+
+def traversed(latents: Latents, dim: int, values: Float[Tensor, "steps"], of: str) -> dict[str, Tensor]:
+    """Copies of the latents of one item in which coordinate `dim` of the latent `of` runs through `values`."""
+    check_name("latent", of, latents)
+    copies = {name: z.expand(len(values), -1) for name, z in latents.items()}
+    return {**copies, of: traversal(latents[of], dim, values)}
+
+
+@torch.no_grad()
+def split_log_likelihood(
+    q: Mapping[str, object],
+    priors: Mapping[str, object],
+    log_px: Callable[[Mapping[str, Tensor]], Tensor],
+    samples: int,
+    chunk: int,
+    generator: torch.Generator | None,
+) -> Float[Tensor, "batch"]:
+    """log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x) for a dict of latents, in chunks of samples.
+
+    `q` and `priors` hold a density of each latent; log-densities with further axes are summed down to [samples, batch].
+    """
+    check_positive("samples", samples)
+    check_positive("chunk", chunk)
+    parts = []
+    for start in range(0, samples, chunk):
+        z = {name: d.rsample((min(chunk, samples - start),), generator) for name, d in q.items()}
+        ratios = [priors[name].log_prob(z[name]) - d.log_prob(z[name]) for name, d in q.items()]
+        parts.append((log_px(z) + sum(r.sum(-1) if r.ndim > 2 else r for r in ratios)).logsumexp(0))
+    return torch.stack(parts).logsumexp(0) - math.log(samples)
