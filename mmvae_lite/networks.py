@@ -448,3 +448,49 @@ def dmvae_l_celeba_networks(
         nn.ConvTranspose2d(32, 3, 4, 2, 1, bias=bias),
     )
     return _beside_labels(SplitEncoder(trunk, 512, private_dim, shared, temperature), decoder, "attributes", attributes, shared, temperature)
+
+
+class ConditionalEncoder(nn.Module):
+    """q(z | x, C): features of x, the class label beside them, merged, and one head as in `gaussian`.
+
+    `forward` maps x [batch, *event] and one-hot labels [batch, classes] to a `Normal` of shape [batch, latent].
+    `merge` maps the concatenated features and label to `features` of them.
+    """
+
+    def __init__(self, trunk: nn.Module, merge: nn.Module, features: int, latent_dim: int) -> None:
+        super().__init__()
+        self.trunk, self.merge = trunk, merge
+        self.head = nn.Linear(features, 2 * latent_dim)
+
+    def forward(self, x: Float[Tensor, "batch *event"], label: Float[Tensor, "batch classes"]) -> Normal:
+        return gaussian(self.head(self.merge(torch.cat([self.trunk(x), label], -1))))
+
+
+def cvae_encoder(latent_dim: int = 2, classes: int = 10) -> ConditionalEncoder:
+    """The encoder of Korthals et al. (2019), table 2, for images [batch, 1, 28, 28].
+
+    Keras' `same` padding puts the odd pixel of an even kernel at the right and at the bottom.
+    """
+    trunk = nn.Sequential(
+        nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(1, 1, 2), nn.ReLU(),
+        nn.Conv2d(1, 64, 2, stride=2), nn.ReLU(),
+        nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Flatten(),
+    )  # fmt: skip
+    return ConditionalEncoder(trunk, nn.Sequential(nn.Linear(64 * 14 * 14 + classes, 128), nn.ReLU()), 128, latent_dim)
+
+
+def cvae_decoder(latent_dim: int = 2, classes: int = 10) -> nn.Sequential:
+    """The decoder of Korthals et al. (2019), table 2: [batch, latent + classes] -> logits [batch, 1, 28, 28].
+
+    The table says `reverse of encoder`; sizes as in the authors' program, where a stride of 2 without padding gives
+    29 pixels a side and the last layer 28.
+    """
+    return nn.Sequential(
+        nn.Linear(latent_dim + classes, 128), nn.ReLU(),
+        nn.Linear(128, 64 * 14 * 14), nn.ReLU(), nn.Unflatten(1, (64, 14, 14)),
+        nn.ConvTranspose2d(64, 64, 3, padding=1), nn.ReLU(),
+        nn.ConvTranspose2d(64, 64, 3, padding=1), nn.ReLU(),
+        nn.ConvTranspose2d(64, 64, 3, stride=2), nn.ReLU(),
+        nn.Conv2d(64, 1, 2),
+    )  # fmt: skip

@@ -1,5 +1,6 @@
 """Data sets: what the user has, what was downloaded when asked, and what ships."""
 
+from mmvae_lite.data.entangled import entangle, shuffle_within_classes, truncated_normal
 from mmvae_lite.data.labelled_images import LabelledImages, Split, best_available, digits, fashion_mnist, load, mnist
 from mmvae_lite.data.linear_gaussian import LG3, LG3_OBSERVATION, LinearGaussian
 
@@ -11,7 +12,10 @@ __all__ = [
     "Split",
     "best_available",
     "digits",
+    "entangle",
     "fashion_mnist",
     "load",
     "mnist",
+    "shuffle_within_classes",
+    "truncated_normal",
 ]
