@@ -1,7 +1,6 @@
 """The models of the book, one file each; `MODELS` finds them by name."""
 
 from mmvae_lite.models.cvae import CVAE
-from mmvae_lite.models.cvae import CVAE
 from mmvae_lite.models.dmvae_d import DMVAE_D
 from mmvae_lite.models.jmvae import JMVAE
 from mmvae_lite.models.m2vae import M2VAE
@@ -10,6 +9,6 @@ from mmvae_lite.models.mvae import MVAE
 from mmvae_lite.models.telbo import TELBO
 from mmvae_lite.models.vae import VAE
 
-MODELS = {"vae": VAE, "cvae": CVAE, "cvae": CVAE, "dmvae_d": DMVAE_D, "jmvae": JMVAE, "telbo": TELBO, "mvae": MVAE, "mmvae": MMVAE, "m2vae": M2VAE}
+MODELS = {"vae": VAE, "cvae": CVAE, "dmvae_d": DMVAE_D, "jmvae": JMVAE, "telbo": TELBO, "mvae": MVAE, "mmvae": MMVAE, "m2vae": M2VAE}
 
-__all__ = ["CVAE", "CVAE", "DMVAE_D", "JMVAE", "M2VAE", "MMVAE", "MODELS", "MVAE", "TELBO", "VAE"]
+__all__ = ["CVAE", "DMVAE_D", "JMVAE", "M2VAE", "MMVAE", "MODELS", "MVAE", "TELBO", "VAE"]
