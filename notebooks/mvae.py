@@ -155,7 +155,7 @@ def show_crossings(model, alt, draws=4):
     wanted = {"label": ONE_HOT.repeat(draws, 1)}
     g = torch.Generator().manual_seed(seed)
     drawn = model.translate(wanted, "image", sample=True, generator=g)
-    fig, (top, middle, bottom) = figure(4.6, 7, rows=3, height_ratios=[1, 5, 4.4])
+    fig, (top, middle, bottom) = figure(4.6, 6.1, rows=3, height_ratios=[1, 7, 4])
     picture(top, images, 10)
     top.set_ylabel("shown")
     middle.imshow(named.T, cmap=BLUES, vmin=0, vmax=1, aspect="auto")
@@ -184,13 +184,17 @@ print(f"  from the picture alone:         {accuracy(naive, test):.3f}")
 show_crossings(
     naive,
     "Ten columns, one for each digit. On top a test picture of the digit. In the middle the predicted probabilities of its "
-    "label, which should lie on the diagonal; many of them lie elsewhere. Below, pictures drawn for the label alone: many are "
-    "smears, or another digit than the label says.",
+    "label, which should lie on the diagonal; many of them lie elsewhere. Below, four pictures drawn for each label alone: the "
+    "four are nearly alike, and some show another digit than the label says.",
 )
 
 # %% [markdown]
 # From both, the label comes back almost without a mistake.
-# From the picture alone it is often wrong, and the pictures that it draws for a label are often wrong too.
+# From the picture alone it is often wrong.
+# The other way, look at the four pictures drawn for each label.
+# Some show another digit.
+# And the four are nearly alike, as if a name told the handwriting: the label's expert claims to know more than a label can.
+#
 # Yet nothing is broken: the loss went down and the code has no bug.
 # Each expert was only ever asked to be one half of a pair.
 # No one asked it to work alone, so it never learned to.
@@ -375,7 +379,7 @@ show(fig, alt="Three panels over the epochs, in nats. The reconstruction of the 
 g = torch.Generator().manual_seed(seed)
 with torch.no_grad():
     invented = model.sample(24, g)
-fig, axes = figure(4.6, 3.4, rows=3, columns=8)
+fig, axes = figure(4.6, 2.7, rows=3, columns=8)
 for ax, image, label in zip(axes.flat, invented["image"], invented["label"]):
     ax.imshow(image[0], cmap="gray", vmin=0, vmax=1)
     ax.set_title(int(label.argmax()), pad=2)
@@ -546,22 +550,25 @@ LatentExplorer(
 # \end{gathered}
 # $$ (eq-iwae)
 #
-# The average inside is an unbiased estimate of the evidence, for any $q$ that covers the posterior.
-# So the same $\log p(x_1)$ may be estimated with two proposals: $q(z\mid x_1)$, or $q(z\mid x_1,x_2)$ that has seen the label too.
+# The average inside is an unbiased estimate of the evidence, whatever $q$ is, as long as it reaches wherever the posterior does.
+# The logarithm of an estimate is low on average, and less so the better the estimate is.
+# This holds for every set $S$, so we can ask for the evidence of pictures and for that of pairs.
 
 # %%
 few = test.first(50 if profile == "smoke" else 300)
 print(f"mean over n = {len(few)} test pictures, in nats")
 for K in (1, 10, 100):
     g = torch.Generator().manual_seed(seed)
-    picture_alone = model.log_likelihood({"image": few.images}, K, generator=g)
-    both = model.log_likelihood(few.batch(), K, generator=g)
-    print(f"  K = {K:3}: picture {picture_alone.mean():8.2f}, picture and label {both.mean():8.2f}")
+    alone = model.log_likelihood({"image": few.images}, K, generator=g).mean()
+    both = model.log_likelihood(few.batch(), K, generator=g).mean()
+    print(f"  K = {K:3}: picture {alone:.2f}, picture and label {both:.2f}")
 
 # %% [markdown]
-# The bound rises with $K$ and then settles.
-# The label adds only a little to the picture, as its few nats would suggest: a probability of one in ten is $\log 10\approx2.3$ nats.
-# (These are nats of a pseudo-likelihood; see the pitfalls.)
+# The bound rises with $K$, and rises less and less.
+# A pair is a little less likely than its picture, because the label has to be explained too.
+# The difference estimates $\log p(x_2\mid x_1)$: what it costs to name a picture once it is seen.
+# Naming it blindly would cost $\log 10\approx2.3$ nats.
+# (All of these are nats of a pseudo-likelihood; see the pitfalls.)
 
 # %% [markdown]
 # ## Why we kept the latent small
@@ -588,8 +595,8 @@ LINES = {
 
 def sweep(name):
     """latent size -> results of all seeds."""
-    sizes = sorted({int(p.name.rpartition("-")[2]) for p in recorded.glob(f"mvae-{name}-latent-*")})
-    found = {D: [read_result(p) for p in sorted((recorded / f"mvae-{name}-latent-{D}").glob("lite-*.json"))] for D in sizes}
+    known = sorted({int(p.name.rpartition("-")[2]) for p in recorded.glob(f"mvae-{name}-latent-*")})
+    found = {D: [read_result(p) for p in sorted((recorded / f"mvae-{name}-latent-{D}").glob("lite-*.json"))] for D in known}
     return {D: runs for D, runs in found.items() if runs}
 
 
@@ -612,7 +619,7 @@ def show_sweep(name):
          caption=f"{one['data']['name']}. A dot is a seed, a line the mean of seeds. Precomputed.")
 
 
-available = [name for name in ("digits", "mnist") if sweep(name)]
+available = [name for name in ("digits", "mnist") if len(sweep(name)) > 1]
 if not available:
     print("The recorded results come with the repository; run the command above there.")
 for name in available:
@@ -653,6 +660,7 @@ for name in available:
 
 # %% tags=["hide-input"]
 def show_room(name):
+    """Every recorded run: how many dimensions the label uses, and how well the picture finds the label."""
     runs = sweep(name)
     fig, ax = figure(4.6, 3.8)
     for i, (D, rs) in enumerate(runs.items()):
