@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from mmvae_lite.data import LG3, LG3_OBSERVATION
 from mmvae_lite.distributions import BernoulliLikelihood, CategoricalLikelihood, kl
+from mmvae_lite.experts import ImproperProduct
 from mmvae_lite.models import JMVAE, MODELS
 from mmvae_lite.networks import jmvae_networks
 from mmvae_lite.training import fit
@@ -337,6 +338,15 @@ def test_what_has_no_meaning_says_so():
 def test_bad_options_are_named(options, error, sentence):
     with pytest.raises(error, match=sentence):
         make(**options)
+
+
+def test_a_quotient_of_vague_encoders_is_refused():
+    model = make(extension="quotient")
+    with torch.no_grad():
+        for encoder in model.encoders.values():
+            encoder.head.bias[kinds.LATENT :] = 3.0
+    with pytest.raises(ImproperProduct, match="the precision is .* wanted more than 0"):
+        model.posterior(kinds.items(("image", "label")))
 
 
 def test_encoders_must_fit_the_modalities():

@@ -131,7 +131,6 @@ def test_the_top_of_the_lattice_is_the_sum_of_conditional_evidences(monkeypatch)
 def test_one_modality_makes_it_a_vae():
     model, batch = make(("image",), beta_uni=0.5), kinds.items(("image",))
     vae = VAE(model.encoders["image"], model.decoders["image"], BernoulliLikelihood(), kinds.LATENT, beta=0.5)
-    # the same draws in another shape, so to compare the bits both get the same noise
     one, two = (m.loss(batch, generator=torch.Generator().manual_seed(0))["loss"] for m in (model, vae))
     assert one.item() == pytest.approx(two.item(), rel=1e-12)
 
