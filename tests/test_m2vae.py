@@ -195,6 +195,14 @@ def test_loss_and_gradient_equal_an_independent_recomputation(mask, lattice):
     kinds.assert_same_gradients(found, expected, model.parameters())
 
 
+def test_beta_can_follow_the_size_of_what_is_reconstructed():
+    plain, scaled = (loss(make(normalised=n, lattice="uniform", beta=0.1)) for n in (False, True))
+    sizes = {"image": 16, "label": 3, "speech": 20}
+    extra = sum(0.1 * (sum(sizes[m] for m in s) / 3 - 1) * plain[f"{'+'.join(s)}/kl"].item() for s in subsets(KINDS))
+    assert scaled["loss"].item() == pytest.approx(plain["loss"].item() + extra, rel=1e-12)
+    assert {k: v.item() for k, v in plain.items() if k != "loss"} == {k: v.item() for k, v in scaled.items() if k != "loss"}
+
+
 def test_mutual_divergences_train_both_encoders():
     model = make()
     terms = loss(model)

@@ -51,12 +51,14 @@ class M2VAE(nn.Module):
         both, for a warm-up.
     gamma: weight of the reconstruction from one modality by itself.
     lattice: `shapley` weighs a subset by `omega`, `uniform` by 1.
+    normalised: multiply the KL to the prior by D_x(S) / D_z, the values that a subset holds for each latent dimension.
 
     Raises ValueError or KeyError where names or options do not agree.
     """
 
     # The paper states no weight but those of its lattice.  The released program's first models have the same lattice
-    # with alpha, beta_joint, beta_uni and gamma free; its later, general one weighs all subsets alike.
+    # with alpha, beta_joint, beta_uni and gamma free; its later, general one weighs all subsets alike
+    # and can normalise beta; the beta that it then takes is not known to us, so the preset leaves that off.
     PRESETS = {"paper": {"lattice": "shapley"}, "code": {"lattice": "uniform"}}
 
     def __init__(
@@ -72,6 +74,7 @@ class M2VAE(nn.Module):
         beta_uni: float = 1.0,
         gamma: float = 1.0,
         lattice: str = "shapley",
+        normalised: bool = False,
     ) -> None:
         super().__init__()
         check_positive("latent_dim", latent_dim)
@@ -83,7 +86,7 @@ class M2VAE(nn.Module):
         self.encoders = nn.ModuleDict(named)
         self.weights = all_weights(self.modalities, weights)
         self.alpha, self.beta, self.beta_joint, self.beta_uni = alpha, beta, beta_joint, beta_uni
-        self.gamma, self.lattice = gamma, lattice
+        self.gamma, self.lattice, self.normalised = gamma, lattice, normalised
         self.event_shapes = event_shapes(decoders, latent_dim)
 
     @property
@@ -156,7 +159,7 @@ class M2VAE(nn.Module):
         parts: dict[str, Tensor] = {}
         for row, s in enumerate(rows):
             name, single = "+".join(s), len(s) == 1
-            part = -self.beta * (self.beta_uni if single else self.beta_joint) * prior_kl[row]
+            part = -self._beta(s) * prior_kl[row]
             for m in s:
                 add_mean(terms, f"{name}/recon/{m}", log_px[m][s], has[s])
                 part = part + (self.gamma if single else 1.0) * self.weights[m] * log_px[m][s]
@@ -167,6 +170,10 @@ class M2VAE(nn.Module):
                 part = part - self.alpha * mutual
             add_mean(parts, name, weight[len(s)] * part, has[s])
         return {"loss": -sum(parts.values()), **terms}
+
+    def _beta(self, s: Subset) -> float:
+        values = sum(math.prod(self.event_shapes[m]) for m in s) / self.latent_dim if self.normalised else 1.0
+        return self.beta * (self.beta_uni if len(s) == 1 else self.beta_joint) * values
 
     def _weights_by_size(self, held: Tensor, dtype: torch.dtype) -> Float[Tensor, "sizes batch"]:
         """Row s: the weight of a subset of s modalities for items that hold so many; 1 where it has no part."""
