@@ -494,3 +494,102 @@ def cvae_decoder(latent_dim: int = 2, classes: int = 10) -> nn.Sequential:
         nn.ConvTranspose2d(64, 64, 3, stride=2), nn.ReLU(),
         nn.Conv2d(64, 1, 2),
     )  # fmt: skip
+
+
+class PartitionedEncoder(nn.Module):
+    """One trunk for each modality, their features concatenated, and one linear head for each latent.
+
+    `forward` maps a dict of all the trunks' modalities, each [batch, *event], to a dict of `Normal`s: `shared`, and
+    `private/<modality>` for each of them (Hsu and Glass 2018, figure 8).  `features` is their number after concatenation.
+    """
+
+    def __init__(self, trunks: Mapping[str, nn.Module], features: int, private_dim: int, shared_dim: int) -> None:
+        super().__init__()
+        self.trunks = nn.ModuleDict(trunks)
+        self.shared = nn.Linear(features, 2 * shared_dim)
+        self.private = nn.ModuleDict({m: nn.Linear(features, 2 * private_dim) for m in trunks})
+
+    def forward(self, batch: Mapping[str, Float[Tensor, "batch ..."]]) -> dict[str, Normal]:
+        features = torch.cat([trunk(batch[m]) for m, trunk in self.trunks.items()], -1)
+        styles = {f"private/{m}": gaussian(head(features)) for m, head in self.private.items()}
+        return {"shared": gaussian(self.shared(features)), **styles}
+
+
+class LastState(nn.Module):
+    """A one-layer LSTM over [batch, frames, inputs]; gives its last hidden state, [batch, units]."""
+
+    def __init__(self, inputs: int, units: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(inputs, units, batch_first=True)
+
+    def forward(self, x: Float[Tensor, "batch frames inputs"]) -> Float[Tensor, "batch units"]:
+        return self.lstm(x)[1][0][-1]
+
+
+class EveryFrame(nn.Module):
+    """A one-layer LSTM that reads the same latent at every frame: [batch, latent] -> [batch, frames, units]."""
+
+    def __init__(self, frames: int, latent_dim: int, units: int) -> None:
+        super().__init__()
+        self.frames = frames
+        self.lstm = nn.LSTM(latent_dim, units, batch_first=True)
+
+    def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch frames units"]:
+        return self.lstm(z[:, None].expand(-1, self.frames, -1))[0]
+
+
+def speech_trunk(bins: int = 80, units: int = 512) -> LastState:
+    """The pre-encoder of log-mel spectra, [batch, frames, bins] -> [batch, units] (Hsu and Glass 2018, appendix B)."""
+    return LastState(bins, units)
+
+
+def speech_decoder(latent_dim: int, frames: int = 100, bins: int = 80, units: int = 512) -> nn.Sequential:
+    """[batch, latent] -> LSTM -> one linear layer for all frames -> means [batch, frames, bins].
+
+    The paper leaves the number of frames open although the style latent is to set the duration: here it is fixed, and
+    padding is part of the data.
+    """
+    return nn.Sequential(EveryFrame(frames, latent_dim, units), nn.Linear(units, bins))
+
+
+def pvae_image_trunk(units: int = 512, channels: Sequence[int] = (4, 8)) -> nn.Sequential:
+    """The pre-encoder of images, [batch, 1, 28, 28] -> [batch, units] (Hsu and Glass 2018, appendix B; ReLU by our choice)."""
+    convolutions = stride_two_convolutions([1, *channels])
+    return nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(49 * channels[-1], units), nn.ReLU())
+
+
+def pvae_image_decoder(latent_dim: int, units: int = 512) -> nn.Sequential:
+    """[batch, latent] -> two dense layers -> two transposed convolutions -> means [batch, 1, 28, 28], unbounded."""
+    dense = [nn.Linear(latent_dim, units), nn.ReLU(), nn.Linear(units, 7 * 7 * 16), nn.ReLU(), nn.Unflatten(1, (16, 7, 7))]
+    return nn.Sequential(*dense, *stride_two_deconvolutions([16, 8, 1]))
+
+
+def pvae_networks(
+    private_dim: int = 32, shared_dim: int = 32, frames: int = 100, bins: int = 80, units: int = 512
+) -> dict[str, nn.Module | dict[str, nn.Module]]:
+    """The networks of PVAE for speech [frames, bins] with images [1, 28, 28]: `joint_encoder`, `encoders`, `decoders`.
+
+    Sizes of Hsu and Glass (2018), appendix B.  The two inference networks share no pre-encoder.
+    """
+
+    def trunks() -> dict[str, nn.Module]:
+        return {"speech": speech_trunk(bins, units), "image": pvae_image_trunk(units)}
+
+    latent = private_dim + shared_dim
+    return {
+        "joint_encoder": PartitionedEncoder(trunks(), 2 * units, private_dim, shared_dim),
+        "encoders": {m: SplitEncoder(trunk, units, private_dim, shared_dim) for m, trunk in trunks().items()},
+        "decoders": {"speech": speech_decoder(latent, frames, bins, units), "image": pvae_image_decoder(latent, units)},
+    }
+
+
+def pvae_jmvae_networks(
+    latent_dim: int = 96, frames: int = 100, bins: int = 80, units: int = 512
+) -> dict[str, nn.Module | dict[str, nn.Module]]:
+    """The JMVAE that Hsu and Glass (2018) compare with: PVAE's networks on one latent of the same size in all."""
+    joint, single = ({"speech": speech_trunk(bins, units), "image": pvae_image_trunk(units)} for _ in range(2))
+    return {
+        "joint_encoder": JointEncoder(joint, nn.Identity(), 2 * units, latent_dim),
+        "encoders": {m: GaussianEncoder(trunk, units, latent_dim) for m, trunk in single.items()},
+        "decoders": {"speech": speech_decoder(latent_dim, frames, bins, units), "image": pvae_image_decoder(latent_dim, units)},
+    }

@@ -1,4 +1,4 @@
-"""A linear-Gaussian world in which every posterior and every evidence is known in closed form."""
+"""Linear-Gaussian worlds in which every posterior and every evidence is known in closed form."""
 
 from __future__ import annotations
 
@@ -72,3 +72,70 @@ LG3 = LinearGaussian(weights=(1.0, 2.0, -1.0), variances=(1.0, 1.0, 0.5))
 
 LG3_OBSERVATION = {0: torch.tensor([1.0]).double(), 1: torch.tensor([1.5]).double(), 2: torch.tensor([-0.5]).double()}
 """One observation of LG3, the one that the book's figures and exercises use."""
+
+
+@dataclass(frozen=True)
+class PartitionedGaussian:
+    """z_s, z_1 .. z_M ~ N(0, 1) and x_m | z ~ N(a_m z_s + b_m z_m, s_m^2), all of them scalar.
+
+    The exact case of a model with a shared and private latents.  `shared` are a_m, `private` are b_m, `variances`
+    are s_m^2.  Everything is float64.  Latents are in the order z_s, z_1 .. z_M; a style whose modality is not among
+    the observed ones keeps its prior.
+    """
+
+    shared: tuple[float, ...]
+    private: tuple[float, ...]
+    variances: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.shared) == len(self.private) == len(self.variances) or not self.shared:
+            raise ValueError(
+                f"found {len(self.shared)} shared and {len(self.private)} private weights and {len(self.variances)} variances, "
+                "wanted as many of each, at least 1"
+            )
+        if min(self.variances) <= 0:
+            raise ValueError(f"variances: found {min(self.variances)}, wanted more than 0")
+
+    def _loadings(self, modalities: Subset) -> tuple[Float[Tensor, "observed latents"], Float[Tensor, "observed"]]:
+        """The rows of x_S = W z + noise, and the variances of the noise."""
+        shared, private, variances = (torch.tensor(t, dtype=torch.float64) for t in (self.shared, self.private, self.variances))
+        w = torch.cat([shared[:, None], torch.diag(private)], 1)
+        return w[list(modalities)], variances[list(modalities)]
+
+    def precision(self, modalities: Subset) -> Float[Tensor, "latents latents"]:
+        """The precision matrix of p(z | x_S), I + W' diag(1 / s^2) W (Bishop 2006, section 2.3.3)."""
+        w, variances = self._loadings(modalities)
+        return torch.eye(w.shape[1], dtype=torch.float64) + w.T @ (w / variances[:, None])
+
+    def posterior(self, x: Mapping[int, Float[Tensor, "batch"]]) -> tuple[Float[Tensor, "batch latents"], Float[Tensor, "latents latents"]]:
+        """The mean and the covariance of the exact p(z | x_S), for S the keys of `x`, at least one."""
+        chosen = sorted(x)
+        w, variances = self._loadings(chosen)
+        covariance = torch.linalg.inv(self.precision(chosen))
+        return torch.stack([x[m].double() for m in chosen], -1) / variances @ w @ covariance, covariance
+
+    def mean_field(self, x: Mapping[int, Float[Tensor, "batch"]]) -> Normal:
+        """The factorised q with the least KL(q || p(z | x_S)): the exact mean, and 1 over the diagonal of the precision."""
+        mean, _ = self.posterior(x)
+        return Normal(mean, -self.precision(sorted(x)).diagonal().log().expand_as(mean))
+
+    def mean_field_gap(self, modalities: Subset) -> float:
+        """The evidence minus the best factorised ELBO: 1/2 (sum_i log L_ii - log det L) for the precision L."""
+        precision = self.precision(modalities)
+        return 0.5 * float(precision.diagonal().log().sum() - torch.logdet(precision))
+
+    def log_prob(self, x: Mapping[int, Float[Tensor, "batch"]]) -> Float[Tensor, "batch"]:
+        """The exact log p(x_S) in nats."""
+        chosen = sorted(x)
+        w, variances = self._loadings(chosen)
+        covariance = w @ w.T + torch.diag(variances)
+        values = torch.stack([x[m].double() for m in chosen], -1)
+        squares = (values * torch.linalg.solve(covariance, values.T).T).sum(-1)
+        return -0.5 * (squares + torch.logdet(covariance) + len(chosen) * LOG_2PI)
+
+
+LG_PVAE = PartitionedGaussian(shared=(1.0, 2.0), private=(1.0, -1.0), variances=(0.5, 0.25))
+"""Two modalities with one shared and two private latents: the worked example of the chapter on PVAE."""
+
+LG_PVAE_OBSERVATION = {0: torch.tensor([1.2], dtype=torch.float64), 1: torch.tensor([-0.7], dtype=torch.float64)}
+"""One observation of LG_PVAE."""
