@@ -160,7 +160,7 @@ function renderLatentExplorer({ model, el }) {
         create("div", { class: "mx-outputs" }, canvas, ...(bars ? [bars.node] : [])), message),
       create("div", { class: `mx-dims${options.kl ? "" : " mx-no-kl"}` },
         create("div", { class: "mx-dim mx-dim-head", "aria-hidden": "true" }, create("span", {}, ""),
-          create("span", {}, `${options.dims.length} of ${initial.length} dimensions`), create("span", {}, "value"), options.kl ? create("span", {}, "KL, nats") : null),
+          create("span", {}, `${options.dims.length} of ${initial.length} shown`), create("span", {}, "value"), options.kl ? create("span", {}, "KL, nats") : null),
         ...dimensions.map(({ node }) => node))),
     strip.node, announcer.node));
 
