@@ -2,7 +2,6 @@
 
 from mmvae_lite.models.cvae import CVAE
 from mmvae_lite.models.dmvae_d import DMVAE_D
-from mmvae_lite.models.dmvae_l import DMVAE_L
 from mmvae_lite.models.jmvae import JMVAE
 from mmvae_lite.models.m2vae import M2VAE
 from mmvae_lite.models.mmvae import MMVAE
