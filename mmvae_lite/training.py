@@ -65,11 +65,11 @@ def pick_device(device: str = "auto") -> torch.device:
     return chosen
 
 
-def kl_warmup(epochs: int | float) -> Callable[[nn.Module, float], None]:
-    """A schedule that raises `model.beta` linearly from 0 to 1 over so many epochs, step by step."""
+def kl_warmup(epochs: int | float, beta: float = 1.0) -> Callable[[nn.Module, float], None]:
+    """A schedule that raises `model.beta` linearly from 0 to `beta` over so many epochs, step by step."""
 
     def schedule(model: nn.Module, epoch: int | float) -> None:
-        model.beta = min(1.0, epoch / epochs) if epochs > 0 else 1.0
+        model.beta = beta * min(1.0, epoch / epochs) if epochs > 0 else beta
 
     return schedule
 

@@ -249,6 +249,8 @@ def test_the_warm_up_is_linear():
         kl_warmup(2)(model, epoch)
         betas.append(model.beta)
     assert betas == [0, 0.25, 0.5, 1, 1]
+    kl_warmup(2, beta=4.0)(model, 1.0)
+    assert model.beta == 2.0
 
 
 def test_progress_says_where_the_run_is(capsys):
