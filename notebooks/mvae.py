@@ -401,7 +401,7 @@ show(fig, alt="Twenty-four digits drawn from the prior, each with the label that
 show_crossings(
     model,
     "Ten columns, one for each digit. On top a test picture of the digit. In the middle the predicted probabilities of its "
-    "label, almost all on the diagonal. Below, four pictures drawn for the label alone: most are readable digits of that label, "
+    "label, most of them on the diagonal. Below, four pictures drawn for the label alone: most are readable digits of that label, "
     "in different handwritings.",
 )
 
@@ -439,9 +439,9 @@ show(fig, alt="Confusion matrix of the label predicted from the picture alone, c
 #
 # A latent space with two dimensions can be printed.
 # We train the same model once more with $D_z=2$.
-# On the left we decode a grid.
+# Above, we decode a grid.
 # Its points are quantiles of the prior, so that every cell holds the same prior probability.
-# On the right, on the same axes, stand the posterior means of test pictures, each printed as its true label.
+# Below, on the same axes, stand the posterior means of test pictures, each printed as its true label.
 
 # %%
 flat, _ = trained(build(2))
@@ -454,17 +454,17 @@ z0, z1 = torch.meshgrid(normal.icdf(u), normal.icdf(u.flip(0)), indexing="xy")
 with torch.no_grad():
     decoded = flat.decode({"shared": torch.stack([z0, z1], -1).reshape(-1, 2)})["image"]
     where = normal.cdf(flat.posterior({"image": test.images[:300]})["shared"].mean)
-fig, (left, right) = figure(6.4, 3.5, columns=2)
-left.imshow(mosaic(decoded, side), extent=(0, 1, 0, 1), cmap="gray", vmin=0, vmax=1)
+fig, (upper, lower) = figure(4.3, 8, rows=2)
+upper.imshow(mosaic(decoded, side), extent=(0, 1, 0, 1), cmap="gray", vmin=0, vmax=1)
 for c in range(10):
     points = where[test.classes[:300] == c]
-    right.scatter(*points.T, marker=f"${c}$", color=PALETTE[c % 6], s=28, linewidths=0.3)
-right.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-for ax in (left, right):
+    lower.scatter(*points.T, marker=f"${c}$", color=PALETTE[c % 6], s=28, linewidths=0.3)
+lower.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+for ax in (upper, lower):
     ax.set(xlabel="prior quantile of $z_0$", ylabel="prior quantile of $z_1$")
-show(fig, alt="Two square panels with the same axes. Left, a grid of decoded pictures in which digits change smoothly into one another. "
-     "Right, the posterior means of test pictures printed as their labels: each digit has its own region, in the place where the "
-     "left panel draws it, and regions touch and mix at their borders.", caption=f"{source}")
+show(fig, alt="Two square panels with the same axes. Above, a grid of decoded pictures in which digits change smoothly into one another. "
+     "Below, the posterior means of test pictures printed as their labels: each digit has its own region, in the place where the "
+     "upper panel draws it, and regions touch and mix at their borders.", caption=f"{source}")
 
 # %% [markdown]
 # Each digit has a territory, and between two territories lie pictures of neither.
@@ -553,9 +553,12 @@ LatentExplorer(
 #
 # $$
 # \begin{gathered}
-# \mathcal L_K=\mathbb E_{z_1,\dots,z_K\sim q}\,\log\frac1K\sum_{k=1}^Kw_k,\\
-# w_k=\frac{p(x_S\mid z_k)\,p(z_k)}{q(z_k\mid x_S)},\\
-# \mathrm{ELBO}=\mathcal L_1\le\mathcal L_K\le\mathcal L_{K+1}\le\log p(x_S).
+# \mathcal L_K=\mathbb E\,\log\frac1K\sum_{k=1}^Kw_k,\\
+# w_k=\frac{p(x_S\mid z_k)\,p(z_k)}{q(z_k\mid x_S)},\quad z_k\sim q,\\
+# \begin{aligned}
+# \mathrm{ELBO}=\mathcal L_1&\le\mathcal L_K\le\mathcal L_{K+1}\\
+# &\le\log p(x_S).
+# \end{aligned}
 # \end{gathered}
 # $$ (eq-iwae)
 #
