@@ -1,7 +1,8 @@
 """Distributions that the models are made of: latent densities and likelihoods of the data.
 
 Latent densities (`Normal`, `Laplace`) factorise over their last axis; `log_prob` and `kl` sum over
-it.  The last axis of a `Concrete` holds the classes of one variable.  Likelihoods turn what a decoder puts out into log p(x | z), summed over every event axis of x.
+it.  The last axis of a `Concrete` holds the classes of one variable.  Likelihoods turn what a decoder
+puts out into log p(x | z), summed over every event axis of x.
 All log-densities are in nats.  Random draws take a `torch.Generator`, so that a run can be resumed.
 """
 
@@ -185,9 +186,9 @@ class Concrete:
         return ((self.logits - waits.log()) / self.temperature).softmax(-1)
 
     def log_prob(self, z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """log density with respect to the first classes - 1 coordinates: [*samples, *batch, classes] -> [*samples, *batch].
+        """log density over all coordinates but the last: [*samples, *batch, classes] -> [*samples, *batch].
 
-        The normalising sum is raised to the number of classes (Maddison et al. 2017, equation 10).
+        The normalising sum is raised to the number of classes (Maddison et al. 2017).
         """
         n, t = z.shape[-1], self.temperature
         log_z = z.clamp_min(torch.finfo(z.dtype).tiny).log()

@@ -95,7 +95,7 @@ def log_batch_weights(
     - `batch_mean`: 1/B everywhere; the own item weighs too much.
     - `probtorch`: 1/B with the diagonal times (B - 1)/(N - 1), as in the code of Lee and Pavlovic (2020); `unbiased`
       up to a constant.
-    - `mss`: stratified sampling (Chen et al. 2018, appendix C), with the diagonal and its right neighbour where their
+    - `mss`: stratified sampling (Chen et al. 2018), with the diagonal and its right neighbour where their
       derivation puts them; the released code fills two columns instead.
 
     Raises KeyError for an unknown scheme and ValueError where N is smaller than the batch.
@@ -139,7 +139,7 @@ def mi_tc_dw(
 
     The estimates are biased although the densities are not, because the logarithm is concave: with `unbiased` weights
     MI comes out too high and the other terms too low, so that TC may be negative.  With `mws` weights TC carries
-    (factors - 1) log N on top.  Source: Chen et al. (2018), equations 2 and 5.
+    (factors - 1) log N on top.  Source: Chen et al. (2018).
 
     Raises ValueError for fewer than two items, see also `log_batch_weights`.
     """
@@ -184,7 +184,7 @@ def density_ratio_tc(logits: Float[Tensor, "batch 2"]) -> Float[Tensor, ""]:
     """The mean log-odds of joint pairs, which estimates KL(q(s, c) || q(s) q(c)) = I(s; c), a scalar.
 
     With the optimal discriminator the log-odds are the log density ratio; with any other one the estimate may lie on
-    either side, also below 0.  Source: Kim and Mnih (2018), equation 3; Daunhawer et al. (2021).
+    either side, also below 0.  Source: Kim and Mnih (2018); Daunhawer et al. (2021).
     Raises ValueError for fewer than two items.
     """
     check_items("density_ratio_tc", len(logits))
@@ -212,7 +212,7 @@ def info_nce_from_scores(scores: Float[Tensor, "items contrasts"]) -> Float[Tens
 
     log K + mean_i(f_ii - log sum_j e^f_ij), where K is the number of contrasts of a row, those of score -inf left out.
     With independent negatives the expectation is a lower bound of the mutual information; the value is never above
-    log K.  Source: van den Oord et al. (2018); Poole et al. (2019), equation 10.
+    log K.  Source: van den Oord et al. (2018); Poole et al. (2019).
     Raises ValueError for fewer than two items.
     """
     check_items("info_nce", len(scores))
@@ -231,8 +231,8 @@ def info_nce(
     """A lower bound of I(a; b) from the items' two views, a scalar to be maximised.
 
     `critic` is the inner product or the cosine of two codes, divided by the temperature.  `symmetric` averages over
-    both views as anchors.  `same_view` also contrasts an anchor with the other items of its own view; with `symmetric` and
-    `cosine` the value is log(2N - 1) minus the NT-Xent loss of Chen et al. (2020).
+    both views as anchors.  `same_view` also contrasts an anchor with the other items of its own view; with `symmetric`
+    and `cosine` the value is log(2N - 1) minus the NT-Xent loss of Chen et al. (2020).
 
     Daunhawer et al. (2021) print the first form, with the sign reversed; their code has the last.  The value is at
     most the log of the number of contrasts.  With the cosine it is also at most 1 / temperature for the first form, and
@@ -267,7 +267,7 @@ def contrastive_hinge(
     negatives: Mapping[str, Float[Tensor, "batch latent"]],
     margin: float = 0.5,
 ) -> Float[Tensor, "batch"]:
-    """The cross-modal hinge of PVAE per item, at most 0 and to be maximised (Hsu and Glass 2018, section 2.4).
+    """The cross-modal hinge of PVAE per item, at most 0 and to be maximised (Hsu and Glass 2018, equation 8).
 
     For every ordered pair of modalities (m', m): the kernel of the two means of one item is to exceed the kernel with
     a negative item's mean of m by the margin.  The hinges are summed and divided by the number M of modalities, as
