@@ -6,15 +6,15 @@ The keys are `shared` and `private/<modality>`.  A decoder reads the private lat
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mmvae_lite.checks import check_name, check_positive
-from mmvae_lite.distributions import Likelihood, Normal
-from mmvae_lite.experts import masked, product, product_with_prior, quotient
+from mmvae_lite.distributions import Concrete, Likelihood, Normal
+from mmvae_lite.experts import concrete_product, masked, product, product_with_prior, quotient
 from mmvae_lite.models._common import all_weights, decode_flat, event_shapes, traversal
 
 Latents = Mapping[str, Float[Tensor, "..."]]
@@ -51,6 +51,30 @@ def pooled(experts: Mapping[str, Normal], present: Mapping[str, Bool[Tensor, "..
         return product_with_prior(members)
     nobody = ~torch.stack([present[m] for m in experts]).any(0)
     return product([*members, masked(prior, nobody)])
+
+
+def combined(experts: Sequence[Normal | Concrete]) -> Normal | Concrete:
+    """The joint posterior of two experts or more, with the prior among them; one alone is left as it is."""
+    if len(experts) == 1:
+        return experts[0]
+    return concrete_product(experts) if isinstance(experts[0], Concrete) else product_with_prior(experts)
+
+
+def groups(there: Mapping[str, Bool[Tensor, "batch"]]) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+    """The items that have the same modalities, for every such set that occurs but the empty one."""
+    code = sum(mask.long() << k for k, mask in enumerate(there.values()))
+    for value in code.unique().tolist():
+        members = tuple(m for k, m in enumerate(there) if value >> k & 1)
+        if members:
+            yield members, (code == value).nonzero().flatten()
+
+
+def drawn(q: Normal | Concrete, sample: bool, hard: bool, generator: torch.Generator | None) -> Float[Tensor, "..."]:
+    """A draw from q, or its mean or mode; `hard` rounds a concrete draw to its class, which has the class's probability."""
+    if isinstance(q, Normal):
+        return q.rsample(generator=generator) if sample else q.mean
+    z = q.rsample(generator=generator) if sample else q.mode
+    return nn.functional.one_hot(z.argmax(-1), z.shape[-1]).to(z) if hard else z
 
 
 def joined(latents: Latents, modality: str) -> Float[Tensor, "..."]:
