@@ -81,8 +81,8 @@ class ExPostDensity:
     ) -> "ExPostDensity":
         """Fit the mixture to the means of q(shared | x) of the first `items` items, all their modalities given.
 
-        Works for every model whose `posterior` has a continuous `shared` latent.  Raises TypeError for a discrete
-        one, which has a prior to sample from.
+        Works for every model whose `posterior` has a continuous `shared` latent; of a mixture of experts it takes the
+        mean of each expert.  Raises TypeError for a discrete latent, which has a prior to sample from.
         """
         check_positive("items", items)
         check_positive("chunk", chunk)
@@ -91,9 +91,10 @@ class ExPostDensity:
         for start in range(0, total, chunk):
             rows = slice(start, min(start + chunk, total))
             q = model.posterior({name: x[rows] for name, x in data.items()})["shared"]
-            if not hasattr(q, "mean"):
-                raise TypeError(f"ExPostDensity: the shared latent is a {type(q).__name__}, wanted a continuous one; sample its prior")
-            means.append(q.mean)
+            for expert in getattr(q, "experts", (q,)):
+                if not hasattr(expert, "mean"):
+                    raise TypeError(f"ExPostDensity: the shared latent is a {type(q).__name__}, wanted a continuous one; sample its prior")
+                means.append(expert.mean)
         return cls.fit(torch.cat(means), components, **fit)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n latent"]:

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from mmvae_lite.ex_post import ExPostDensity
-from mmvae_lite.models import MVAE, VAE
-from tests.kinds import encoder, items, parts
+from mmvae_lite.models import DMVAE_L, MMVAE, MVAE, VAE
+from mmvae_lite.networks import LaplaceEncoder, SplitEncoder, dense_trunk
+from tests.kinds import LATENT, encoder, items, parts, size
 
 D = torch.distributions
 
@@ -74,6 +75,21 @@ def test_it_fits_any_model_s_shared_latent_whatever_the_chunk():
         assert torch.allclose(few.means[0], model.posterior({k: v[:30] for k, v in data.items()})["shared"].mean.mean(0))
         decoded = model.decode({"shared": one.sample(5, torch.Generator().manual_seed(0))})
         assert decoded["image"].shape == (5, 1, 4, 4) and not one.means.requires_grad
+
+
+def test_of_a_mixture_it_takes_every_expert_and_of_classes_nothing():
+    names, data = ("image", "label"), items(("image", "label"), 40)
+    torch.manual_seed(0)
+    experts = {m: LaplaceEncoder(dense_trunk([size(m), 8]), 8, LATENT) for m in names}
+    mmvae = MMVAE(experts, **parts(names)).double()
+    found = ExPostDensity.of(mmvae, data, components=1).means[0]
+    means = torch.cat([mmvae.encoders[m](data[m]).loc for m in names])
+    assert torch.allclose(found, means.mean(0))
+
+    classes = {m: SplitEncoder(dense_trunk([size(m), 8]), 8, 0, (1, 3)) for m in names}
+    dmvae = DMVAE_L(classes, parts(names)["decoders"], parts(names)["likelihoods"], dict.fromkeys(names, 0), (1, 3), 40).double()
+    with pytest.raises(TypeError, match="the shared latent is a Concrete, wanted a continuous one; sample its prior"):
+        ExPostDensity.of(dmvae, data, components=1)
 
 
 def test_saved_and_loaded_bit_for_bit(tmp_path):

@@ -45,7 +45,8 @@ class DMVAE_D(nn.Module):
     contrast: keyword arguments of `info_nce`.
     halves: True as in the code: the averages over the items with m in A and in B are added, so that reconstruction counts
         twice, and items without a modality in A are not contrasted.  False averages over all items, once.
-    pool: "product" as in the code, "quotient" for the paper's equation 2, or "prior" for a prior expert.
+    pool: "product" as in the code; "quotient" for the paper's equation 2, which raises where it is no density; or "prior"
+        for a prior expert.
     discriminators: modality -> module from ([batch, private], [batch, shared]) to two logits.
 
     Set `density` to an `ExPostDensity` after training, to sample: c has no prior.  Source: Daunhawer et al. (2021),
@@ -236,9 +237,7 @@ class DMVAE_D(nn.Module):
         """c of one batch with the styles of another, item by item; a modality that `style` lacks takes the prior's."""
         return self.decode(split.swapped(*(self._latents(b, sample, generator) for b in (content, style))))
 
-    def traverse(
-        self, latents: split.Latents, dim: int, values: Float[Tensor, "steps"], of: str = "shared"
-    ) -> dict[str, Tensor]:
+    def traverse(self, latents: split.Latents, dim: int, values: Float[Tensor, "steps"], of: str = "shared") -> dict[str, Tensor]:
         """Decode one item with coordinate `dim` of the latent `of` set to each of `values`: [steps, *event]."""
         return self.decode(split.traversed(latents, dim, values, of))
 

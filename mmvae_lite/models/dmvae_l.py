@@ -158,19 +158,21 @@ class DMVAE_L(nn.Module):
         """The terms of a group of items that have all the modalities of the batch; one private draw serves every source."""
         codes = {m: self.encoders[m](x) for m, x in batch.items()}
         prior = self.prior(len(next(iter(batch.values()))))
-        z = {split.key(m): codes[m]["private"].rsample(generator=generator) for m in batch if self.private_dims[m]}
-        private = {m: self._densities(codes[m]["private"], prior[split.key(m)], z[split.key(m)]) for m in batch if self.private_dims[m]}
+        private = {m: q["private"] for m, q in codes.items() if self.private_dims[m]}
+        z = {m: q.rsample(generator=generator) for m, q in private.items()}
+        styles = {m: self._densities(q, prior[split.key(m)], z[m]) for m, q in private.items()}
         experts = {m: q["shared"] for m, q in codes.items()}
         sources = experts if len(experts) == 1 else {JOINT: split.combined(list(experts.values())), **experts}
+        z_shared = {source: q.rsample(generator=generator) for source, q in sources.items()}
+        read = torch.stack([self._flat(z_s, len(experts) if source == JOINT else 1) for source, z_s in z_shared.items()])
+        shared = {source: self._densities(q, prior["shared"], z_shared[source]) for source, q in sources.items()}
         terms = {}
-        for source, q in sources.items():
-            z_shared = q.rsample(generator=generator)
-            shared = self._densities(q, prior["shared"], z_shared)
-            latents = {**z, "shared": self._flat(z_shared, len(experts) if source == JOINT else 1)}
-            for m, x in target.items():
-                terms[f"{source}/recon/{m}"] = self.log_px(m, latents, x).mean()
-                blocks = [shared, private[m]] if m in private else [shared]
-                terms |= {f"{source}/{kind}/{m}": value for kind, value in self._divergences(blocks).items()}
+        for m, x in target.items():  # every source at once, [sources, batch, latent]
+            style = {split.key(m): z[m].expand(len(sources), -1, -1)} if m in z else {}
+            for source, log_px in zip(sources, self.log_px(m, {"shared": read, **style}, x)):
+                terms[f"{source}/recon/{m}"] = log_px.mean()
+                divergences = self._divergences([shared[source], styles[m]] if m in styles else [shared[source]])
+                terms |= {f"{source}/{kind}/{m}": value for kind, value in divergences.items()}
         return terms
 
     def _densities(self, q: Normal | Concrete, prior: Normal | Concrete, z: Tensor) -> tuple[Tensor, Tensor]:
