@@ -66,9 +66,14 @@ def pick_device(device: str = "auto") -> torch.device:
 
 
 def kl_warmup(epochs: int | float, beta: float = 1.0) -> Callable[[nn.Module, float], None]:
-    """A schedule that raises `model.beta` linearly from 0 to `beta` over so many epochs, step by step."""
+    """A schedule that raises `model.beta` linearly from 0 to `beta` over so many epochs, step by step.
+
+    Raises ValueError for a model that has no `beta`.
+    """
 
     def schedule(model: nn.Module, epoch: int | float) -> None:
+        if not hasattr(model, "beta"):
+            raise ValueError(f"{type(model).__name__} has no weight beta on its KL that could warm up; leave the schedule out")
         model.beta = beta * min(1.0, epoch / epochs) if epochs > 0 else beta
 
     return schedule
@@ -166,7 +171,14 @@ class _Run:
 
     @property
     def steps(self) -> int:
-        return math.ceil(self.items / self.batch_size)
+        """Batches in an epoch; a last item that would be alone joins the batch before, since some losses compare items."""
+        alone = self.items % self.batch_size == 1 and self.items > self.batch_size > 1
+        return math.ceil(self.items / self.batch_size) - alone
+
+    def rows(self, order: Tensor) -> Tensor:
+        """The items of the present step, in the epoch's order."""
+        start = self.step * self.batch_size
+        return order[start:] if self.step + 1 == self.steps else order[start : start + self.batch_size]
 
     def identity(self) -> dict[str, object]:
         """What must agree between a checkpoint and the run that resumes it."""
@@ -228,7 +240,7 @@ def _epoch_steps(run, step, pair, corrupt, frozen, schedule) -> Iterator[None]:
         while run.step < run.steps:
             if schedule is not None:
                 schedule(run.model, run.epoch + run.step / run.steps)
-            rows = order[run.step * run.batch_size : (run.step + 1) * run.batch_size]
+            rows = run.rows(order)
             target = {name: x[rows] for name, x in data.items()}
             loss_args: dict[str, object] = {}
             if run.observed:

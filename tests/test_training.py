@@ -212,6 +212,20 @@ def test_pairing_is_fresh_every_epoch_and_noise_every_step():
     assert len(set(seen["pair"])) == 3 and len(set(seen["noise"])) == 15
 
 
+@pytest.mark.parametrize(("items", "batch_size", "sizes"), [(70, 16, [16, 16, 16, 16, 6]), (65, 16, [16, 16, 16, 17]), (3, 1, [1, 1, 1]), (1, 16, [1]), (32, 16, [16, 16])])
+def test_every_item_is_seen_once_and_none_is_left_alone(items, batch_size, sizes):
+    seen = []
+
+    def corrupt(batch, g):
+        seen.append(batch["image"][:, 0, 0, 0])
+        return batch
+
+    numbered = {"image": torch.linspace(0, 1, items).view(-1, 1, 1, 1).expand(-1, 1, 28, 28)}
+    fit(make_model(), numbered, epochs=1, batch_size=batch_size, device="cpu", progress=False, corrupt=corrupt)
+    assert [len(part) for part in seen] == sizes
+    assert torch.equal(torch.cat(seen).sort().values, torch.linspace(0, 1, items))
+
+
 def test_the_clean_batch_stays_the_target():
     targets = []
 
@@ -226,7 +240,7 @@ def test_the_clean_batch_stays_the_target():
     fit(model, clean, epochs=1, batch_size=70, device="cpu", progress=False, corrupt=add_noise)
     ((noisy, target),) = targets
     assert not torch.equal(noisy, target)
-    assert torch.equal(target.flatten(1).sum(0), target.flatten(1).sum(0)) and target.max().item() == pytest.approx(0.9)
+    assert target.max().item() == pytest.approx(0.9)
 
 
 def test_masks_reach_the_model():
@@ -244,13 +258,15 @@ def test_a_vae_trains_too():
 
 
 def test_the_warm_up_is_linear():
-    model, betas = nn.Linear(1, 1), []
+    model, betas = make_model(), []
     for epoch in (0.0, 0.5, 1.0, 2.0, 5.0):
         kl_warmup(2)(model, epoch)
         betas.append(model.beta)
     assert betas == [0, 0.25, 0.5, 1, 1]
     kl_warmup(2, beta=4.0)(model, 1.0)
     assert model.beta == 2.0
+    with pytest.raises(ValueError, match="Linear has no weight beta"):
+        kl_warmup(2)(nn.Linear(1, 1), 0.0)
 
 
 def test_progress_says_where_the_run_is(capsys):

@@ -11,6 +11,17 @@ from mmvae_lite.models.pvae import PVAE
 from mmvae_lite.models.telbo import TELBO
 from mmvae_lite.models.vae import VAE
 
-MODELS = {"vae": VAE, "cvae": CVAE, "dmvae_d": DMVAE_D, "dmvae_l": DMVAE_L, "jmvae": JMVAE, "telbo": TELBO, "mvae": MVAE, "pvae": PVAE, "mmvae": MMVAE, "m2vae": M2VAE}
+MODELS = {
+    "vae": VAE,
+    "cvae": CVAE,
+    "jmvae": JMVAE,
+    "telbo": TELBO,
+    "mvae": MVAE,
+    "pvae": PVAE,
+    "dmvae_d": DMVAE_D,
+    "dmvae_l": DMVAE_L,
+    "mmvae": MMVAE,
+    "m2vae": M2VAE,
+}
 
 __all__ = ["CVAE", "DMVAE_D", "DMVAE_L", "JMVAE", "M2VAE", "MMVAE", "MODELS", "MVAE", "PVAE", "TELBO", "VAE"]
