@@ -481,7 +481,7 @@ show(fig, alt="Two square panels with the same axes. Above, a grid of decoded pi
 # %% tags=["hide-input"]
 import plotly.graph_objects as go
 
-SYMBOLS = ("circle", "square", "diamond", "cross", "x")
+SYMBOLS = ("circle", "square", "diamond", "circle-open", "diamond-open")
 shown = 400
 with torch.no_grad():
     means = model.posterior({"image": test.images[:shown]})["shared"].mean
@@ -675,7 +675,7 @@ def compare(name, *latents):
     for metric, (label, form) in ROWS.items():
         values = [format(r["metrics"][metric]["value"], form) for r in runs]
         print(f"{label:36}" + "".join(f"{v:>8}" for v in values))
-    print(f"{runs[0]['data']['name']}; seed 0")
+    print(f"recorded with {name}, seed 0")
 
 
 if "digits" in available:
@@ -714,6 +714,9 @@ def show_room(name):
         ax.plot(across, up, "osD^v"[i % 5], color=PALETTE[i % 6], linestyle="none", label=f"$D_z$ = {D}")
     ax.axvline(1, color="#808080", linewidth=1, linestyle=":")
     ax.set(xlabel="votes of the label for one of the picture", ylabel="right labels from the picture", ylim=(0, 1.03), xscale="log")
+    ticks = [t for t in (0.2, 0.5, 1, 2, 5, 10) if min(ax.get_xlim()) <= t <= max(ax.get_xlim())]
+    ax.set_xticks(ticks, ticks)
+    ax.minorticks_off()
     fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     one = next(iter(runs.values()))[0]
     show(fig, alt=f"Each point is one run on {one['data']['name']}: the share of right labels from the picture against the ratio "
@@ -726,8 +729,8 @@ for name in available:
 
 # %% [markdown]
 # So the size of the latent is not the cause.
-# Crossing fails in runs where the label outvotes the picture, and a larger latent gives it more room to do so.
-# We have seen it in one run with two dimensions, too.
+# Crossing gets worse as the label's votes grow against the picture's, and a larger latent gives the label more room for that.
+# It happened in one run with two dimensions, too.
 # Three seeds of two small data sets do not make a law; measure your own model.
 #
 # Nothing in {eq}`eq-mvae-loss` stops the label from doing this.
