@@ -100,7 +100,7 @@ def fit(
     batch_size: int = 100,
     lr: int | float = 1e-3,
     optimizers: Optimizers | None = None,
-    step: Step = gradient_step,
+    step: Step | None = None,
     observed: Batch | None = None,
     pair: Callable[[Batch, torch.Generator], Batch] | None = None,
     corrupt: Callable[[Batch, torch.Generator], Batch] | None = None,
@@ -115,8 +115,8 @@ def fit(
     """Train a model on a data set that fits on the device.
 
     data: modality name -> [items, ...].  observed: modality name -> bool [items], for items that lack one.
-    optimizers: by name, Adam over all parameters by default; `step` decides which of them steps when, so that an
-        adversary can have its own.
+    optimizers, step: optimisers by name, and the function that decides which of them steps when, so that an adversary
+        can have its own.  By default the model's `optimizers(lr)` and `step` if it has them, else Adam and `gradient_step`.
     pair: called at the start of each epoch with the data and a generator, returns the data to use (re-pairing).
     corrupt: called at each step, returns the model's inputs; the clean batch stays the target (fresh noise).
     frozen: epoch number -> modules that do not learn in that epoch.
@@ -137,7 +137,7 @@ def fit(
             if path.exists():
                 _load(path, run)
         try:
-            _run_epochs(run, step, pair, corrupt, frozen, schedule, path, checkpoint_seconds, progress)
+            _run_epochs(run, step or getattr(model, "step", gradient_step), pair, corrupt, frozen, schedule, path, checkpoint_seconds, progress)
         except KeyboardInterrupt:
             if path is not None:
                 _save(path, run)
@@ -200,13 +200,19 @@ def _prepare(model, data, observed, epochs, batch_size, lr, optimizers, seed, de
         model=model,
         data={name: x.to(where) for name, x in data.items()},
         observed={name: x.to(where) for name, x in (observed or {}).items()},
-        optimizers=optimizers or {"model": torch.optim.Adam(model.parameters(), lr=lr, fused=True)},
+        optimizers=optimizers or _default_optimizers(model, lr),
         generator=torch.Generator(where).manual_seed(_seed(seed, 0, "noise")),
         device=where,
         epochs=epochs,
         batch_size=batch_size,
         seed=seed,
     )
+
+
+def _default_optimizers(model: nn.Module, lr: float) -> Optimizers:
+    if hasattr(model, "optimizers"):
+        return model.optimizers(lr)
+    return {"model": torch.optim.Adam(model.parameters(), lr=lr, fused=True)}
 
 
 def _seed(seed: int, epoch: int, stream: str) -> int:

@@ -14,7 +14,7 @@ from torch import nn
 from mmvae_lite.distributions import BernoulliLikelihood, CategoricalLikelihood
 from mmvae_lite.models import MVAE, VAE
 from mmvae_lite.networks import image_decoder, image_encoder, label_decoder, label_encoder, mlp
-from mmvae_lite.training import BadCheckpoint, NonFiniteLoss, fit, kl_warmup, pick_device
+from mmvae_lite.training import BadCheckpoint, NonFiniteLoss, fit, gradient_step, kl_warmup, pick_device
 
 
 def data(n=70):
@@ -195,6 +195,24 @@ def test_each_optimiser_moves_its_own_part():
     fit(model, data(), epochs=1, device="cpu", progress=False, optimizers={"decoders": torch.optim.Adam(model.decoders.parameters())})
     moved = {k.split(".")[0] for k, v in state(model).items() if not torch.equal(start[k], v)}
     assert moved == {"decoders"}
+
+
+def test_a_model_can_bring_its_own_optimisers_and_step():
+    class Own(MVAE):
+        def optimizers(self, lr):
+            return {"decoders": torch.optim.SGD(self.decoders.parameters(), lr=lr)}
+
+        @staticmethod
+        def step(model, batch, optimizers, generator, **loss_args):
+            counted.append(sorted(optimizers))
+            return gradient_step(model, batch, optimizers, generator, **loss_args)
+
+    counted, model = [], make_model()
+    model.__class__ = Own
+    start = state(model)
+    fit(model, data(), epochs=1, batch_size=35, device="cpu", progress=False)
+    assert counted == [["decoders"]] * 2
+    assert {k.split(".")[0] for k, v in state(model).items() if not torch.equal(start[k], v)} == {"decoders"}
 
 
 def test_pairing_is_fresh_every_epoch_and_noise_every_step():

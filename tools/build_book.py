@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -43,6 +44,7 @@ def notebooks() -> list[Path]:
 def library_digest() -> str:
     digest = hashlib.sha256()
     files = {path for pattern in LIBRARY_FILES for path in (ROOT / "mmvae_lite").rglob(pattern)}
+    files |= set((ROOT / "book" / "results").rglob("*.json"))  # figures are drawn from recorded results too
     for path in sorted(files):
         digest.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
     return digest.hexdigest()
@@ -135,8 +137,10 @@ def render(out: Path, profile: str) -> Path:
     result = subprocess.run(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     log.write_text(result.stdout, encoding="utf-8")
     if result.returncode:
-        notes = [line for line in result.stdout.splitlines() if "WARNING" in line or "ERROR" in line]
-        raise SystemExit("\n".join(["", "the book did not build:", *(notes or result.stdout.splitlines()[-30:]), f"the whole log: {log}"]))
+        # Sphinx says WARNING, ERROR, "Extension error" or "Exception occurred"; jupyter-book's own traceback comes after.
+        said = result.stdout.split("Traceback (most recent call last)")[0].splitlines()
+        notes = [line for line in said if re.search("warning|error|exception", line, re.I)]
+        raise SystemExit("\n".join(["", "the book did not build:", *(notes or said[-30:]), f"the whole log: {log}"]))
     return out / "_build" / "html" / "index.html"
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -47,7 +48,7 @@ def run(command: str, folder: Path, environment: dict[str, str]) -> float:
     start = time.perf_counter()
     code = subprocess.call(command.split(), cwd=folder, env=environment)
     if code:
-        raise SystemExit(f"{command!r} failed in the fresh clone with exit code {code}")
+        raise SystemExit(f"{command!r} failed with exit code {code} in the fresh clone {folder}")
     return (time.perf_counter() - start) / 60
 
 
@@ -60,22 +61,22 @@ def main() -> None:
     if folder := environment.get("MMVAE_DATA"):
         environment["MMVAE_DATA"] = str(Path(folder).expanduser().resolve())
     readme = ROOT / "README.md"
-    with tempfile.TemporaryDirectory(prefix="mmvae-fresh-") as temporary:
-        clone = Path(temporary) / "mmvae_lite"
-        subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(clone)], check=True)
-        timed = [
-            {"command": command, "minutes": round(run(command, clone, environment), 2)}
-            for command in commands((clone / "README.md").read_text(encoding="utf-8"))
-        ]
-        python = clone / ".venv" / "bin" / "python"
-        result = {
-            "commands": timed,
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "torch": output(str(python), "-c", "import torch; print(torch.__version__)"),
-            "commit": output("git", "rev-parse", "--short=10", "HEAD", folder=clone),
-            "data": bool(environment.get("MMVAE_DATA")),
-        }
+    clone = Path(tempfile.mkdtemp(prefix="mmvae-fresh-"), "mmvae_lite")  # it stays when a command fails, to be looked at
+    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(clone)], check=True)
+    timed = [
+        {"command": command, "minutes": round(run(command, clone, environment), 2)}
+        for command in commands((clone / "README.md").read_text(encoding="utf-8"))
+    ]
+    python = clone / ".venv" / "bin" / "python"
+    result = {
+        "commands": timed,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": output(str(python), "-c", "import torch; print(torch.__version__)"),
+        "commit": output("git", "rev-parse", "--short=10", "HEAD", folder=clone),
+        "data": bool(environment.get("MMVAE_DATA")),
+    }
+    shutil.rmtree(clone.parent)
     RESULT.parent.mkdir(parents=True, exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     readme.write_text(with_block(readme.read_text(encoding="utf-8"), result), encoding="utf-8")

@@ -195,7 +195,7 @@ class DMVAE_D(nn.Module):
         return {m: permuted_loss(self.discriminators[m], pair, generator) for m, pair in self._pairs(codes).items()}
 
     def optimizers(self, lr: float | int = 1e-3, discriminator_lr: float | int = 1e-4) -> dict[str, torch.optim.Optimizer]:
-        """For `fit(model, data, step=model.step, optimizers=model.optimizers())`: Adam, and one for the discriminators."""
+        """What `fit` trains with unless told otherwise: Adam, and another Adam for the discriminators."""
         model = torch.optim.Adam([*self.encoders.parameters(), *self.decoders.parameters()], lr=lr)
         adversary = torch.optim.Adam(self.discriminators.parameters(), lr=discriminator_lr, betas=(0.5, 0.9))
         return {"model": model, "discriminators": adversary}
