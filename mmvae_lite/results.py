@@ -18,6 +18,8 @@ from typing import Any
 
 import mmvae_lite
 
+#: The runs that come with a clone of the repository; an installed wheel has none.
+RECORDED = Path(__file__).resolve().parent.parent / "book" / "results"
 PROFILES = ("smoke", "lite", "paper")
 REQUIRED = ("experiment", "profile", "seed", "metrics", "device", "minutes", "library", "commit", "data")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")

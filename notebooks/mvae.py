@@ -121,7 +121,7 @@ def trained(model):
 # %%
 naive, _ = trained(build(sizes["latent"], subsampled=False))
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the plotting helpers", "code_prompt_hide": "Hide the plotting helpers"}
 from matplotlib.colors import LinearSegmentedColormap, to_rgba
 
 from mmvae_lite.plotting import PALETTE, figure, show
@@ -183,7 +183,7 @@ print(f"n = {len(test)} test pairs, share of labels that are right")
 print(f"  rebuilt from picture and label: {from_both:.3f}")
 print(f"  from the picture alone:         {accuracy(naive, test):.3f}")
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 show_crossings(
     naive,
     "Ten columns, one for each digit. On top a test picture of the digit. In the middle the predicted probabilities of its "
@@ -348,7 +348,7 @@ print(f"ours {ours:.9f}, the library {theirs:.9f}")
 # %%
 model, history = trained(build(sizes["latent"]))
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 CURVES = {
     "picture: log p(x₁|z)": ["image+label/recon/image", "image/recon/image"],
     "label: log p(x₂|z)": ["image+label/recon/label", "label/recon/label"],
@@ -379,7 +379,7 @@ show(fig, alt="Three panels over the epochs, in nats. The reconstruction of the 
 #
 # Draw $z$ from the prior, and decode both modalities from the same $z$.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 g = torch.Generator().manual_seed(seed)
 with torch.no_grad():
     invented = model.sample(24, g)
@@ -397,7 +397,7 @@ show(fig, alt="Twenty-four digits drawn from the prior, each with the label that
 #
 # The same figure as at the beginning, for the new model.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 show_crossings(
     model,
     "Ten columns, one for each digit. On top a test picture of the digit. In the middle the predicted probabilities of its "
@@ -417,7 +417,7 @@ print(f"  sub-sampled,       at a draw:             {accuracy(model, test, sampl
 # The mean does better, and a paper should say which it reports.
 # In this book "from the picture" means the posterior mean unless we say otherwise.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 with torch.no_grad():
     named = model.translate({"image": test.images}, "label").argmax(-1)
 counts = torch.zeros(10, 10).index_put_((test.classes, named), torch.tensor(1.0), accumulate=True)
@@ -446,7 +446,7 @@ show(fig, alt="Confusion matrix of the label predicted from the picture alone, c
 # %%
 flat, _ = trained(build(2))
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 side = 15
 normal = torch.distributions.Normal(0.0, 1.0)
 u = (torch.arange(side) + 0.5) / side
@@ -478,7 +478,7 @@ show(fig, alt="Two square panels with the same axes. Above, a grid of decoded pi
 # Here are its posterior means, turned so that their three directions of largest variance are the axes.
 # Drag to turn the cloud; a click on a digit in the legend hides it.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 import plotly.graph_objects as go
 
 SYMBOLS = ("circle", "square", "diamond", "circle-open", "diamond-open")
@@ -590,13 +590,9 @@ for K in (1, 10, 100):
 # It took too long for this page.
 # The figure is drawn from recorded results, made by `python book/results/make_mvae_sweep.py`.
 
-# %% tags=["hide-input"]
-from pathlib import Path
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
+from mmvae_lite.results import RECORDED, read_result
 
-import mmvae_lite
-from mmvae_lite.results import read_result
-
-recorded = Path(mmvae_lite.__file__).resolve().parents[1] / "book" / "results"
 LINES = {
     "label-from-both": ("label, from picture and label", PALETTE[2], ":"),
     "label-by-neighbours-in-latent": ("label, read from the picture's latent by neighbours", PALETTE[4], "-."),
@@ -607,8 +603,8 @@ LINES = {
 
 def sweep(name):
     """latent size -> results of all seeds."""
-    known = sorted({int(p.name.rpartition("-")[2]) for p in recorded.glob(f"mvae-{name}-latent-*")})
-    found = {D: [read_result(p) for p in sorted((recorded / f"mvae-{name}-latent-{D}").glob("lite-*.json"))] for D in known}
+    known = sorted({int(p.name.rpartition("-")[2]) for p in RECORDED.glob(f"mvae-{name}-latent-*")})
+    found = {D: [read_result(p) for p in sorted((RECORDED / f"mvae-{name}-latent-{D}").glob("lite-*.json"))] for D in known}
     return {D: runs for D, runs in found.items() if runs}
 
 
@@ -655,7 +651,7 @@ for name in available:
 # We take two runs with the same seed and count the dimensions in which the label's expert outvotes the prior, that is, in which its median precision is above one.
 # Then we look at the dimension in which it is most precise.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 ROWS = {
     "label-dims": ("dimensions that the label uses", ".0f"),
     "label-precision-there": ("  precision of the label's expert", ".1f"),
@@ -702,7 +698,7 @@ if "digits" in available:
 # The next figure shows all recorded runs.
 # It compares the votes: in the dimension where the label's expert is most precise, its precision divided by the picture's.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 def show_room(name):
     """Every recorded run: how far the label outvotes the picture, and how well the picture finds the label."""
     runs = sweep(name)
@@ -859,7 +855,7 @@ def posterior_precision(image, label):
 # %%
 check("mvae-precision", posterior_precision)
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell"] mystnb={"code_prompt_show": "Show the solution", "code_prompt_hide": "Hide the solution"}
 def posterior_precision(image, label):
     there = [T for T in (image, label) if T is not None]
     return 1 + sum(there, torch.zeros(()))
@@ -890,7 +886,7 @@ def bound_of_each_label(model, images, noise):
 # %%
 check("mvae-label-by-bound", bound_of_each_label)
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell"] mystnb={"code_prompt_show": "Show the solution", "code_prompt_hide": "Hide the solution"}
 def bound_of_each_label(model, images, noise):
     n, bounds = len(images), []
     for c in range(10):
@@ -929,7 +925,7 @@ def cost(M, k):
 # %%
 check("mvae-count", cost)
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell"] mystnb={"code_prompt_show": "Show the solution", "code_prompt_hide": "Hide the solution"}
 def cost(M, k):
     drawn = k if M > 2 else 0
     return 1 + M + drawn, M, M + M + drawn * (M + 1) / 2
@@ -965,7 +961,7 @@ def posterior(experts):
 # %%
 check("mvae-prior-twice", posterior)
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell"] mystnb={"code_prompt_show": "Show the solution", "code_prompt_hide": "Hide the solution"}
 def posterior(experts):
     return product_with_prior(experts)
 
@@ -996,7 +992,7 @@ def best_q(weight):
 # %%
 check("mvae-weight", best_q)
 
-# %% tags=["solution", "hide-cell"]
+# %% tags=["solution", "hide-cell"] mystnb={"code_prompt_show": "Show the solution", "code_prompt_hide": "Hide the solution"}
 def best_q(weight):
     T = 1 + 1 + weight * 4  # prior, x1, and x2 as if seen `weight` times
     eta = 0 + 1 + weight * 2 * 1.5
