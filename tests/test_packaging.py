@@ -7,10 +7,13 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -47,8 +50,6 @@ def test_every_requirement_has_a_lower_bound_and_a_tested_pin():
 
 
 def test_pins_satisfy_the_bounds():
-    from packaging.requirements import Requirement
-
     tested = pins()
     for requirement in map(Requirement, requirements(*PROJECT["optional-dependencies"])):
         assert requirement.specifier.contains(tested[name_of(requirement.name)])
@@ -59,6 +60,32 @@ def test_library_depends_on_four_packages_only():
 
 
 @pytest.mark.slow
+def needed(names):
+    """The installed packages that these requirements bring along, themselves included."""
+    found, waiting = set(), list(names)
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name in found:
+            continue
+        found.add(name)
+        for line in metadata.requires(name) or []:
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                waiting.append(requirement.name)
+    return found
+
+
+def test_the_book_extra_brings_every_sphinx_extension():
+    """A machine that has all extras hides a missing one: make book installs this extra alone."""
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["sphinx"]
+    modules = {name.partition(".")[0] for name in config["config"]["extensions"]} - set(config["local_extensions"])
+    available = needed(Requirement(r).name for r in requirements("book"))
+    owners = metadata.packages_distributions()
+    for module in modules:
+        packages = owners.get(module) or [module]
+        assert available & {canonicalize_name(p) for p in packages}, f"no requirement of the extra book brings {module}"
+
+
 def test_wheel_holds_scripts_styles_and_typing_mark(tmp_path):
     build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path), str(ROOT)]
     made = subprocess.run(build, capture_output=True, text=True)
