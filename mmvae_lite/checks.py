@@ -35,9 +35,11 @@ def check_batch(
     likelihoods: Mapping[str, Likelihood],
     event_shapes: Mapping[str, tuple[int, ...]],
     allow_empty: bool = False,
+    like: Tensor | None = None,
 ) -> None:
     """Check the names, shapes, types, lengths and values of a batch of modalities.
 
+    `like` is a parameter of the model, whose dtype and device the batch must have; an empty tensor asks for nothing.
     Values are looked at on the CPU only, because a look at a GPU's memory would stall it; `fit` checks a
     whole data set before it moves to a GPU.
 
@@ -50,6 +52,8 @@ def check_batch(
     for name, x in batch.items():
         check_name("modality", name, event_shapes)
         _check_tensor(name, x, event_shapes[name], likelihoods[name])
+        if like is not None and like.numel():
+            _check_like(name, x, like)
     lengths = {name: len(x) for name, x in batch.items()}
     if len(set(lengths.values())) > 1:
         found = ", ".join(f"{name!r} has {n}" for name, n in lengths.items())
@@ -72,6 +76,13 @@ def _check_tensor(name: str, x: Tensor, event: tuple[int, ...], likelihood: Like
         _check_values(name, x.detach(), likelihood)
 
 
+def _check_like(name: str, x: Tensor, like: Tensor) -> None:
+    if x.device != like.device:
+        raise ValueError(f"modality {name!r}: found on {x.device}, but the model is on {like.device}; move one with .to(...)")
+    if x.dtype != like.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise TypeError(f"modality {name!r}: found {x.dtype}, but the model computes in {like.dtype}; convert one with .to(...)")
+
+
 def _check_values(name: str, x: Tensor, likelihood: Likelihood) -> None:
     low, high = (float(v) for v in torch.aminmax(x))
     if not (math.isfinite(low) and math.isfinite(high)):
@@ -91,13 +102,22 @@ def _check_values(name: str, x: Tensor, likelihood: Likelihood) -> None:
 
 
 def check_observed(
-    observed: Mapping[str, Tensor], batch: Mapping[str, Tensor], length: int
+    observed: Mapping[str, Tensor], batch: Mapping[str, Tensor], length: int, known: Collection[str]
 ) -> None:
-    """Check the masks that mark absence per item: bool, shape [batch], only for modalities that are there."""
+    """Check the masks that mark absence per item: bool, shape [batch], only for modalities that are there.
+
+    `known` are all modalities of the model; a mask that is False everywhere may belong to one that the batch lacks.
+    Raises TypeError, ValueError or KeyError.
+    """
+    if not isinstance(observed, Mapping):
+        raise TypeError(f"observed is a dict from modality name to a bool mask of shape [{length}], got {type(observed).__name__}")
     for name, mask in observed.items():
-        if name not in batch and bool(mask.any()):
-            raise KeyError(f"observed marks modality {name!r} as present, but the batch does not hold it")
+        if not isinstance(mask, Tensor):
+            raise TypeError(f"observed[{name!r}]: found {type(mask).__name__}, wanted a torch.bool tensor of shape [{length}]")
         if mask.dtype != torch.bool or tuple(mask.shape) != (length,):
             raise ValueError(
                 f"observed[{name!r}]: found {mask.dtype} of shape {list(mask.shape)}, wanted torch.bool of shape [{length}]"
             )
+        if name not in batch and bool(mask.any()):
+            raise KeyError(f"observed marks modality {name!r} as present, but the batch does not hold it")
+        check_name("modality", name, known)

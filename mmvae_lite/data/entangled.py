@@ -1,7 +1,8 @@
 """Entangled data: several modalities that share their class and what varies within it (Korthals et al. 2019).
 
 One CVAE for each modality is trained on its own data; then one latent is decoded by all of them with one class, so that
-a small change of the latent is a small change in every modality.
+a small change of the latent is a small change in every modality.  The paper's section 1.1 calls what the latent is fed to
+encoder networks; p(a | z, C) is the decoder.
 """
 
 from __future__ import annotations
@@ -62,10 +63,13 @@ def entangle(
 
     The batch holds means [items, *event] under the models' names and one-hot `label` [items, classes], for per_class
     times classes items in random order.  The models decode in evaluation mode.
-    Raises ValueError where the models do not agree, KeyError for an unknown radius.
+    Raises ValueError where the models do not agree, TypeError for one without classes, KeyError for an unknown radius.
     """
     check_positive("per_class", per_class)
     check_positive("chunk", chunk)
+    for name, model in models.items():
+        if not hasattr(model, "classes"):
+            raise TypeError(f"models: {name!r} is a {type(model).__name__}, wanted a CVAE, which decodes a latent in every class")
     sizes = {name: (model.latent_dim, model.classes) for name, model in models.items()}
     if len(set(sizes.values())) != 1:
         found = ", ".join(f"{name!r} has {d} and {c}" for name, (d, c) in sizes.items()) or "no model"

@@ -68,11 +68,13 @@ def check_same_modalities(wanted: Collection[str], **parts: Collection[str]) -> 
             raise ValueError(f"{part} are given for {sorted(given)}, wanted {sorted(wanted)}")
 
 
-def check_target(target: Collection[str], batch: Collection[str]) -> None:
-    """Raise KeyError naming the first modality of the batch that the target lacks."""
-    for m in batch:
+def check_target(target: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> None:
+    """Raise KeyError naming the first modality of the batch that the target lacks, ValueError for another number of items."""
+    for m, x in batch.items():
         if m not in target:
             raise KeyError(f"target lacks modality {m!r}, which the batch holds; give it, or leave target out")
+        if len(target[m]) != len(x):
+            raise ValueError(f"target holds {len(target[m])} items and the batch {len(x)}; wanted the same items in both")
 
 
 def all_weights(modalities: Sequence[str], weights: Mapping[str, float] | None) -> dict[str, float]:
@@ -95,15 +97,19 @@ def encode(encoder: nn.Module, members: Sequence[str], batch: Mapping[str, Tenso
 
 
 def presence(
-    batch: Mapping[str, Tensor], observed: Mapping[str, Tensor] | None, known: Mapping[str, Tensor] | None = None
+    batch: Mapping[str, Tensor],
+    observed: Mapping[str, Tensor] | None,
+    known: Collection[str],
+    beside: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Bool[Tensor, "batch"]]:
     """For each modality of the batch the items that have it; a modality that no item has is left out.
 
-    `observed` may also mark modalities of `known`, the targets, when those hold more than the inputs.
+    `known` are all modalities of the model.  `observed` may also mark those of `beside`, the targets, when they hold
+    more than the inputs.
     Raises as `check_observed` does, and ValueError where nothing at all is there.
     """
     like, observed = next(iter(batch.values())), observed or {}
-    check_observed(observed, {**batch, **(known or {})}, len(like))
+    check_observed(observed, {**batch, **(beside or {})}, len(like), known)
     everything = torch.ones(len(like), dtype=torch.bool, device=like.device)
     there = {m: observed.get(m, everything) for m in batch}
     there = {m: mask for m, mask in there.items() if m not in observed or bool(mask.any())}
@@ -138,12 +144,27 @@ def reparameterised(q: Normal, sample: bool, generator: torch.Generator | None) 
 def traversal(
     z: Float[Tensor, "latent"], dim: int, values: Float[Tensor, "steps"]
 ) -> Float[Tensor, "steps latent"]:
-    """Copies of one latent in which coordinate `dim` runs through `values`.  Raises IndexError off the end."""
+    """Copies of one latent in which coordinate `dim` runs through `values`.
+
+    Raises IndexError off the end, and ValueError for several latents at once.
+    """
+    if z.ndim != 1:
+        raise ValueError(f"a traversal starts from one latent: found shape {list(z.shape)}, wanted [latent]; take one row")
     if not 0 <= dim < z.shape[-1]:
         raise IndexError(f"dim: found {dim}, wanted 0 to {z.shape[-1] - 1}")
     rows = z.expand(len(values), -1).clone()
     rows[:, dim] = values
     return rows
+
+
+def shared_latent(latents: Mapping[str, Tensor], width: int) -> Float[Tensor, "*lead latent"]:
+    """The shared latent among the latents.  Raises KeyError where there is none, ValueError for another width."""
+    if "shared" not in latents:
+        raise KeyError(f"latents: found {', '.join(map(repr, latents)) or 'none'}, wanted 'shared'")
+    z = latents["shared"]
+    if z.shape[-1:] != (width,):
+        raise ValueError(f"latents['shared']: found shape {list(z.shape)}, wanted {width} numbers in the last axis")
+    return z
 
 
 @torch.no_grad()

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from mmvae_lite.bounds import elbo
 from mmvae_lite.checks import check_batch, check_name, check_observed, check_positive
 from mmvae_lite.distributions import CategoricalLikelihood, Likelihood, Normal, kl
-from mmvae_lite.models._common import decode_flat, event_shapes, evidence, parameter_like, reparameterised, traversal
+from mmvae_lite.models._common import (
+    check_target, decode_flat, event_shapes, evidence, parameter_like, reparameterised, shared_latent, traversal,
+)  # fmt: skip
 
 
 class CVAE(nn.Module):
@@ -25,10 +27,10 @@ class CVAE(nn.Module):
     modality, label: the names under which a batch holds x and C.
     beta: weight of the KL term, 1 for the bound.
 
-    Raises ValueError for a latent_dim or a number of classes below 1.
+    Raises ValueError for a latent_dim or a number of classes below 1, or one name for both.
     """
 
-    # The paper takes up beta-VAE without a value; 4 is that of the released program.
+    # The paper takes up the idea of beta-VAE without a value, so that both presets have that of the released program.
     PRESETS = {"paper": {"beta": 4.0}, "code": {"beta": 4.0}}
 
     def __init__(
@@ -45,13 +47,15 @@ class CVAE(nn.Module):
         super().__init__()
         check_positive("latent_dim", latent_dim)
         check_positive("classes", classes)
+        if modality == label:
+            raise ValueError(f"modality and label are both called {label!r}; wanted two names")
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
         self.latent_dim, self.classes, self.modality, self.label, self.beta = latent_dim, classes, modality, label, beta
         self.likelihoods = {modality: likelihood, label: CategoricalLikelihood()}  # the label is checked, not modelled
         self.event_shapes = event_shapes({modality: decoder}, latent_dim + classes) | {label: (classes,)}
 
     def _check(self, batch: Mapping[str, Tensor], allow_empty: bool = False) -> None:
-        check_batch(batch, self.likelihoods, self.event_shapes, allow_empty)
+        check_batch(batch, self.likelihoods, self.event_shapes, allow_empty, parameter_like(self))
 
     def prior(self, n: int) -> Normal:
         """p(z) = N(0, I) of shape [n, latent]."""
@@ -75,10 +79,15 @@ class CVAE(nn.Module):
 
     def decode(self, latents: Mapping[str, Float[Tensor, "*lead width"]]) -> dict[str, Tensor]:
         """The mean of p(x | z, C), [*lead, *event], for `shared` [*lead, latent] and the label, one-hot [*lead, classes]."""
-        return {self.modality: self.likelihood.mean(self._params(latents["shared"], self._class_of(latents)))}
+        return {self.modality: self.likelihood.mean(self._params(shared_latent(latents, self.latent_dim), self._class_of(latents)))}
 
     def _params(self, z: Float[Tensor, "*lead latent"], label: Float[Tensor, "..."]) -> Float[Tensor, "*lead *event"]:
-        return decode_flat(self.decoder, torch.cat([z, label.expand(*z.shape[:-1], self.classes)], -1))
+        lead = z.shape[:-1]
+        axes = zip(reversed(label.shape[:-1]), reversed(lead))
+        if label.shape[-1:] != (self.classes,) or label.ndim > z.ndim or any(a not in (1, b) for a, b in axes):
+            wanted = [*lead, self.classes]
+            raise ValueError(f"{self.label!r}: found shape {list(label.shape)}, wanted one-hot rows {wanted} or one row [{self.classes}]")
+        return decode_flat(self.decoder, torch.cat([z, label.to(z).expand(*lead, self.classes)], -1))
 
     def log_px(
         self, z: Float[Tensor, "*lead batch latent"], x: Float[Tensor, "batch *event"], label: Float[Tensor, "batch classes"]
@@ -102,7 +111,8 @@ class CVAE(nn.Module):
         self._check(batch)
         if target is not None:
             self._check(target)
-        check_observed(observed or {}, batch, len(next(iter(batch.values()))))
+            check_target(target, {m: x for m, x in batch.items() if m == self.modality} or batch)
+        check_observed(observed or {}, batch, len(next(iter(batch.values()))), self.event_shapes)
         if len(batch) < 2 or not all(bool(mask.all()) for mask in (observed or {}).values()):
             raise NotImplementedError(f"CVAE trains on items that have both {self.modality!r} and {self.label!r}; drop the others")
         q, x = self.posterior(batch)["shared"], (target or batch)[self.modality]
@@ -132,11 +142,12 @@ class CVAE(nn.Module):
 
     def swap(self, content: Mapping[str, Tensor], style: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The class of `content` with the latent mean of `style`: analogies across classes, [batch, *event]."""
+        self._check(content)
         return self.decode({"shared": self.posterior(style)["shared"].mean, self.label: self._class_of(content)})
 
     def traverse(self, latents: Mapping[str, Tensor], dim: int, values: Float[Tensor, "steps"]) -> dict[str, Tensor]:
         """Decode one latent [latent] in one class [classes] with coordinate `dim` set to each of `values`: [steps, *event]."""
-        return self.decode({**latents, "shared": traversal(latents["shared"], dim, values)})
+        return self.decode({**latents, "shared": traversal(shared_latent(latents, self.latent_dim), dim, values)})
 
     def log_likelihood(
         self, batch: Mapping[str, Tensor], samples: int = 1000, chunk: int = 100, generator: torch.Generator | None = None

@@ -105,9 +105,9 @@ class DMVAE_D(nn.Module):
 
     def posterior(self, batch: Batch) -> dict[str, Normal]:
         """q(c | x_S) under `shared`; under `private/<modality>` q(s_m | x_m), or its prior where x_m is missing."""
-        check_batch(batch, self.likelihoods, self.event_shapes)
+        check_batch(batch, self.likelihoods, self.event_shapes, like=parameter_like(self))
         codes = {m: self.encoders[m](x) for m, x in batch.items()}
-        shared = split.pooled({m: q["shared"] for m, q in codes.items()}, presence(batch, None), self.pool)
+        shared = split.pooled({m: q["shared"] for m, q in codes.items()}, presence(batch, None, self.modalities), self.pool)
         styles = {m: self.private_prior(m, len(shared.mean)) for m in self.modalities}
         styles |= {m: q["private"] for m, q in codes.items()}
         return {"shared": shared, **{split.key(m): q for m, q in styles.items()}}
@@ -121,8 +121,8 @@ class DMVAE_D(nn.Module):
 
         In evaluation mode A is everything, and means stand for draws.
         """
-        check_batch(batch, self.likelihoods, self.event_shapes)
-        there = presence(batch, observed)
+        check_batch(batch, self.likelihoods, self.event_shapes, like=parameter_like(self))
+        there = presence(batch, observed, self.modalities)
         codes = {m: self.encoders[m](batch[m]) for m in there}
         here = torch.stack(list(there.values()))
         coins, kept = (torch.rand(s, device=here.device, generator=generator) for s in (here.shape, (len(here), 1)))
@@ -153,8 +153,8 @@ class DMVAE_D(nn.Module):
 
     def objective(self, codes: Codes, target: Batch) -> dict[str, Float[Tensor, ""]]:
         """The terms of the loss from one draw.  Decoders see the detached pooled mean of c, from the set that holds x_m."""
-        check_batch(target, self.likelihoods, self.event_shapes)
-        check_target(target, codes.private)
+        check_batch(target, self.likelihoods, self.event_shapes, like=parameter_like(self))
+        check_target(target, {m: q.mean for m, q in codes.private.items()})
         terms: dict[str, Tensor] = {}
         for m, q in codes.private.items():
             in_a, in_b, here, _ = codes.present[m]

@@ -97,7 +97,7 @@ class DMVAE_L(nn.Module):
 
         One modality alone gives its own expert, without the prior, as in the text; an empty batch gives the prior.
         """
-        check_batch(batch, self.likelihoods, self.event_shapes, allow_empty=True)
+        check_batch(batch, self.likelihoods, self.event_shapes, allow_empty=True, like=parameter_like(self))
         if not batch:
             return self.prior(n)
         codes = {m: self.encoders[m](x) for m, x in batch.items()}
@@ -129,10 +129,10 @@ class DMVAE_L(nn.Module):
 
         `target` holds what is to be reconstructed, the input by default.  Raises ValueError for a batch of one.
         """
-        check_batch(batch, self.likelihoods, self.event_shapes)
+        check_batch(batch, self.likelihoods, self.event_shapes, like=parameter_like(self))
         target = batch if target is None else target
-        check_batch(target, self.likelihoods, self.event_shapes)
-        there = presence(batch, observed)
+        check_batch(target, self.likelihoods, self.event_shapes, like=parameter_like(self))
+        there = presence(batch, observed, self.modalities)
         check_target(target, there)
         check_items("mi_tc_dw", len(next(iter(there.values()))))
         groups = [(s, rows) for s, rows in split.groups(there) if len(s) > 1 or s[0] in self.unpaired]

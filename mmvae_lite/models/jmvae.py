@@ -13,8 +13,8 @@ from mmvae_lite.checks import check_batch, check_name, check_positive
 from mmvae_lite.distributions import Likelihood, Normal, kl
 from mmvae_lite.experts import quotient
 from mmvae_lite.models._common import (
-    add_mean, all_weights, check_same_modalities, decode_flat, encode, event_shapes, evidence, hide_one,
-    parameter_like, presence, reparameterised, subset_name, traversal,
+    add_mean, all_weights, check_same_modalities, check_target, decode_flat, encode, event_shapes, evidence, hide_one,
+    parameter_like, presence, reparameterised, shared_latent, subset_name, traversal,
 )  # fmt: skip
 
 VARIANTS = ("joint", "zero", "kl")
@@ -31,7 +31,8 @@ class JMVAE(nn.Module):
     weights: lambda_m of each modality's log p(x_m | z), 1 by default.
     alpha: weight of sum_m KL(q(z | x) || q_m(z | x_m)).  beta: weight of the KL to the prior alone, for a warm-up.
     zero_prob: how often training hides a random input of an item from the encoder; the target stays, and an item
-        keeps at least one input.  0 is Suzuki's training, more is JMVAE-Z of Korthals et al. (2019).
+        keeps at least one input.  0 is Suzuki's training, more our reading of JMVAE-Z, which Korthals et al. (2019) name
+        without a definition and whose program keeps inputs and targets apart.
     extension: what `kl` does with 3 modalities or more, where Suzuki says nothing about subsets in between.
         `quotient` infers them from the product of the q_m with the surplus priors divided out (ours).
         `leave_one_out` replaces the q_m by encoders of all modalities but one, with keys such as `image+label`
@@ -40,7 +41,8 @@ class JMVAE(nn.Module):
     Raises ValueError or KeyError where names or options do not agree.
     """
 
-    # Suzuki's text and code train on complete items with a weight of 1 for every modality and for the divergences.
+    # A weight of 1 for the divergences is what the derivation gives (Korthals et al. 2019, equations 2 to 5) and the
+    # default of Suzuki's program, so that both presets agree; no text that we hold states another.
     PRESETS = {"paper": {"variant": "kl", "alpha": 1.0}, "code": {"variant": "kl", "alpha": 1.0}}
 
     def __init__(
@@ -88,7 +90,7 @@ class JMVAE(nn.Module):
         return tuple(self.decoders)
 
     def _check(self, batch: Mapping[str, Tensor], allow_empty: bool = False) -> None:
-        check_batch(batch, self.likelihoods, self.event_shapes, allow_empty)
+        check_batch(batch, self.likelihoods, self.event_shapes, allow_empty, parameter_like(self))
 
     def prior(self, n: int) -> Normal:
         """p(z) = N(0, I) of shape [n, latent]."""
@@ -124,7 +126,7 @@ class JMVAE(nn.Module):
 
     def decode(self, latents: Mapping[str, Float[Tensor, "*lead latent"]]) -> dict[str, Tensor]:
         """The mean of p(x_m | z) for every modality, [*lead, *event]."""
-        z = latents["shared"]
+        z = shared_latent(latents, self.latent_dim)
         return {m: self.likelihoods[m].mean(decode_flat(d, z)) for m, d in self.decoders.items()}
 
     def log_px(self, name: str, z: Float[Tensor, "*lead batch latent"], x: Float[Tensor, "batch *event"]) -> Float[Tensor, "*lead batch"]:
@@ -151,7 +153,9 @@ class JMVAE(nn.Module):
         self._check(batch)
         if target is not None:
             self._check(target)
-        wanted, there = presence(target or batch, observed, batch), presence(batch, observed, target)
+            check_target(target, batch)
+        wanted = presence(target or batch, observed, self.modalities, batch)
+        there = presence(batch, observed, self.modalities, target)
         target, batch = target or batch, {m: batch[m] for m in there}
         complete = len(there) == len(self.decoders) and all(bool(mask.all()) for mask in there.values())
         if self.variant != "zero" and not complete:
@@ -198,7 +202,7 @@ class JMVAE(nn.Module):
 
     def traverse(self, latents: Mapping[str, Tensor], dim: int, values: Float[Tensor, "steps"]) -> dict[str, Tensor]:
         """Decode one latent [latent] with coordinate `dim` set to each of `values`: [steps, *event]."""
-        return self.decode({"shared": traversal(latents["shared"], dim, values)})
+        return self.decode({"shared": traversal(shared_latent(latents, self.latent_dim), dim, values)})
 
     def log_likelihood(
         self, batch: Mapping[str, Tensor], samples: int = 1000, chunk: int = 100, generator: torch.Generator | None = None

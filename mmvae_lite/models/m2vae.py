@@ -15,7 +15,7 @@ from mmvae_lite.checks import check_batch, check_name, check_positive
 from mmvae_lite.distributions import Likelihood, Normal, kl
 from mmvae_lite.models._common import (
     add_mean, all_weights, check_same_modalities, check_target, decode_flat, encode, event_shapes, evidence,
-    parameter_like, presence, reparameterised, subset_name, traversal,
+    parameter_like, presence, reparameterised, shared_latent, subset_name, traversal,
 )  # fmt: skip
 
 Subset = tuple[str, ...]
@@ -94,7 +94,7 @@ class M2VAE(nn.Module):
         return tuple(self.decoders)
 
     def _check(self, batch: Mapping[str, Tensor], allow_empty: bool = False) -> None:
-        check_batch(batch, self.likelihoods, self.event_shapes, allow_empty)
+        check_batch(batch, self.likelihoods, self.event_shapes, allow_empty, parameter_like(self))
 
     def prior(self, n: int) -> Normal:
         """p(z) = N(0, I) of shape [n, latent]."""
@@ -113,7 +113,7 @@ class M2VAE(nn.Module):
 
     def decode(self, latents: Mapping[str, Float[Tensor, "*lead latent"]]) -> dict[str, Tensor]:
         """The mean of p(x_m | z) for every modality, [*lead, *event]."""
-        z = latents["shared"]
+        z = shared_latent(latents, self.latent_dim)
         return {m: self.likelihoods[m].mean(decode_flat(d, z)) for m, d in self.decoders.items()}
 
     def log_px(self, name: str, z: Float[Tensor, "*lead batch latent"], x: Float[Tensor, "batch *event"]) -> Float[Tensor, "*lead batch"]:
@@ -143,10 +143,11 @@ class M2VAE(nn.Module):
         if target is not None:
             self._check(target)
             check_target(target, batch)
-        target, there = target or batch, presence(batch, observed)
+        target, there = target or batch, presence(batch, observed, self.modalities)
         names = [m for m in self.modalities if m in there]
         has = {s: torch.stack([there[m] for m in s]).all(0) for s in subsets(names)}
-        has = {s: items for s, items in has.items() if bool(items.any())}
+        some = torch.stack(list(has.values())).any(1).tolist()
+        has = {s: items for (s, items), anyone in zip(has.items(), some) if anyone}
         q = {s: encode(self.encoders["+".join(s)], s, batch) for s in has}
         every = Normal(*(torch.stack([getattr(p, part) for p in q.values()]) for part in ("mean", "logvar")))
         z, prior_kl, rows = every.rsample(generator=generator), kl(every, self.prior(every.mean.shape[1])), list(q)
@@ -200,7 +201,7 @@ class M2VAE(nn.Module):
 
     def traverse(self, latents: Mapping[str, Tensor], dim: int, values: Float[Tensor, "steps"]) -> dict[str, Tensor]:
         """Decode one latent [latent] with coordinate `dim` set to each of `values`: [steps, *event]."""
-        return self.decode({"shared": traversal(latents["shared"], dim, values)})
+        return self.decode({"shared": traversal(shared_latent(latents, self.latent_dim), dim, values)})
 
     def log_likelihood(
         self, batch: Mapping[str, Tensor], samples: int = 1000, chunk: int = 100, generator: torch.Generator | None = None

@@ -13,17 +13,9 @@ from mmvae_lite.checks import check_batch, check_name, check_positive
 from mmvae_lite.distributions import Laplace, Likelihood, Normal, kl
 from mmvae_lite.experts import Mixture
 from mmvae_lite.models._common import (
-    add_mean,
-    all_weights,
-    check_same_modalities,
-    decode_flat,
-    event_shapes,
-    importance_log_likelihood,
-    in_chunks,
-    parameter_like,
-    presence,
-    traversal,
-)
+    add_mean, all_weights, check_same_modalities, check_target, decode_flat, event_shapes, importance_log_likelihood,
+    in_chunks, parameter_like, presence, traversal,
+)  # fmt: skip
 
 Latent = Normal | Laplace
 
@@ -90,7 +82,7 @@ class MMVAE(nn.Module):
         return tuple(self.encoders)
 
     def _check(self, batch: Mapping[str, Tensor]) -> None:
-        check_batch(batch, self.likelihoods, self.event_shapes)
+        check_batch(batch, self.likelihoods, self.event_shapes, like=parameter_like(self))
 
     def prior(self, n: int) -> Latent:
         """p(z), centred at 0, of shape [n, latent]; `prior_scale` holds the scale's logits, or log-variances for a Normal."""
@@ -135,7 +127,8 @@ class MMVAE(nn.Module):
         """
         if target is not None:
             self._check(target)
-        experts, target, there = self.experts(batch), target or batch, presence(batch, observed)
+            check_target(target, batch)
+        experts, target, there = self.experts(batch), target or batch, presence(batch, observed, self.modalities)
         names, present = list(there), torch.stack(list(there.values()))
         anyone = present.any(0)
         # an item that has nothing is computed as if it had everything, and is left out of the mean

@@ -16,12 +16,14 @@ from mmvae_lite.models._common import (
     add_mean,
     all_weights,
     check_same_modalities,
+    check_target,
     decode_flat,
     event_shapes,
     evidence,
     parameter_like,
     presence,
     reparameterised,
+    shared_latent,
     traversal,
 )
 
@@ -60,6 +62,9 @@ class MVAE(nn.Module):
     Raises ValueError or KeyError where names do not agree.
     """
 
+    # The text states no weights; those of the released program for an image with its label, whose KL warms up.
+    PRESETS = {"paper": {}, "code": {"weights": {"label": 50.0}}}
+
     def __init__(
         self,
         encoders: Mapping[str, nn.Module],
@@ -85,7 +90,7 @@ class MVAE(nn.Module):
         return tuple(self.encoders)
 
     def _check(self, batch: Mapping[str, Tensor], allow_empty: bool = False) -> None:
-        check_batch(batch, self.likelihoods, self.event_shapes, allow_empty)
+        check_batch(batch, self.likelihoods, self.event_shapes, allow_empty, parameter_like(self))
 
     def prior(self, n: int) -> Normal:
         """p(z) = N(0, I) of shape [n, latent]."""
@@ -108,7 +113,7 @@ class MVAE(nn.Module):
 
     def decode(self, latents: Mapping[str, Float[Tensor, "*lead latent"]]) -> dict[str, Tensor]:
         """The mean of p(x_m | z) for every modality, [*lead, *event]."""
-        z = latents["shared"]
+        z = shared_latent(latents, self.latent_dim)
         return {m: self.likelihoods[m].mean(decode_flat(d, z)) for m, d in self.decoders.items()}
 
     def log_px(self, name: str, z: Float[Tensor, "*lead batch latent"], x: Float[Tensor, "batch *event"]) -> Float[Tensor, "*lead batch"]:
@@ -132,15 +137,16 @@ class MVAE(nn.Module):
         """The negative sum of the ELBOs of all subsets, equation `eq-mvae-loss` of the book.
 
         `target` holds what is to be reconstructed, the input itself by default.  `observed` marks items that lack
-        a modality; an absent key lacks it everywhere.  A subset sees, of each item, the members that are there, and
+        a modality; one that the batch does not hold is lacking everywhere.  A subset sees, of each item, the members that are there, and
         every term is the mean over the items that have it.  Returns the total under `loss` and the unweighted
         terms `<subset>/recon/<modality>` and `<subset>/kl`, with a subset written `image+label`.
         """
         experts = self.experts(batch)
         if target is not None:
             self._check(target)
+            check_target(target, batch)
         target, n = target or batch, len(next(iter(batch.values())))
-        there = presence(batch, observed)
+        there = presence(batch, observed, self.modalities)
         subsets = self.subsets(generator)
         # present[m][s, i]: subset s holds modality m, and item i has it
         present = {m: torch.stack([there[m] & (m in s) for s in subsets]) for m in there}
@@ -187,7 +193,7 @@ class MVAE(nn.Module):
         self, latents: Mapping[str, Float[Tensor, "latent"]], dim: int, values: Float[Tensor, "steps"]
     ) -> dict[str, Tensor]:
         """Decode one latent with coordinate `dim` set to each of `values`: [steps, *event] for each modality."""
-        return self.decode({"shared": traversal(latents["shared"], dim, values)})
+        return self.decode({"shared": traversal(shared_latent(latents, self.latent_dim), dim, values)})
 
     def log_likelihood(
         self,

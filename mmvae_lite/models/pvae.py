@@ -16,6 +16,7 @@ from mmvae_lite.models import _private as split
 from mmvae_lite.models._common import (
     all_weights,
     check_same_modalities,
+    check_target,
     decode_flat,
     parameter_like,
     presence,
@@ -96,7 +97,7 @@ class PVAE(nn.Module):
 
         Raises NotImplementedError for other subsets, unless the extension is asked for.
         """
-        check_batch(batch, self.likelihoods, self.event_shapes)
+        check_batch(batch, self.likelihoods, self.event_shapes, like=parameter_like(self))
         if len(batch) == len(self.encoders):
             return self._joint(batch)
         if len(batch) > 1 and self.extension is None:
@@ -138,6 +139,7 @@ class PVAE(nn.Module):
         self._complete(batch, observed)
         if target is not None:
             self._complete(target, None)
+            check_target(target, batch)
         n, q = len(next(iter(batch.values()))), self._joint(batch)
         z = {name: d.rsample(generator=generator) for name, d in q.items()}
         terms = {f"recon/{m}": self.log_px(m, z, x).mean() for m, x in (target or batch).items()}
@@ -158,8 +160,8 @@ class PVAE(nn.Module):
         return -self.beta if term.startswith("kl/") else self.weights[term.removeprefix("recon/")]
 
     def _complete(self, batch: Batch, observed: Mapping[str, Tensor] | None) -> None:
-        check_batch(batch, self.likelihoods, self.event_shapes)
-        there = presence(batch, observed)
+        check_batch(batch, self.likelihoods, self.event_shapes, like=parameter_like(self))
+        there = presence(batch, observed, self.modalities)
         lacking = [m for m in self.modalities if m not in there or not bool(there[m].all())]
         if lacking:
             raise NotImplementedError(f"PVAE's objective needs every modality of every item, {', '.join(map(repr, lacking))} is absent; drop those items")

@@ -13,7 +13,7 @@ from mmvae_lite.checks import check_batch, check_name, check_positive
 from mmvae_lite.distributions import Likelihood, Normal, kl
 from mmvae_lite.models._common import (
     add_mean, all_weights, check_same_modalities, check_target, decode_flat, encode, event_shapes, evidence,
-    parameter_like, presence, reparameterised, subset_name, traversal,
+    parameter_like, presence, reparameterised, shared_latent, subset_name, traversal,
 )  # fmt: skip
 
 
@@ -31,7 +31,7 @@ class TELBO(nn.Module):
     Raises ValueError or KeyError where names do not agree.
     """
 
-    # Korthals et al. (2019), who train it as tVAE, state no weights.  Vedantam's program sweeps a label's lambda over
+    # Korthals et al. (2019), whose tVAE we read as this model, define neither it nor its weights.  Vedantam's program sweeps a label's lambda over
     # 1, 10, 50 and its gamma over 50, 100, with images at 1; this is one point of that sweep.
     PRESETS = {"paper": {}, "code": {"weights": {"label": 10.0}, "unimodal_weights": {"label": 50.0}}}
 
@@ -61,7 +61,7 @@ class TELBO(nn.Module):
         return tuple(self.encoders)
 
     def _check(self, batch: Mapping[str, Tensor], allow_empty: bool = False) -> None:
-        check_batch(batch, self.likelihoods, self.event_shapes, allow_empty)
+        check_batch(batch, self.likelihoods, self.event_shapes, allow_empty, parameter_like(self))
 
     def prior(self, n: int) -> Normal:
         """p(z) = N(0, I) of shape [n, latent]."""
@@ -85,7 +85,7 @@ class TELBO(nn.Module):
 
     def decode(self, latents: Mapping[str, Float[Tensor, "*lead latent"]]) -> dict[str, Tensor]:
         """The mean of p(x_m | z) for every modality, [*lead, *event]."""
-        z = latents["shared"]
+        z = shared_latent(latents, self.latent_dim)
         return {m: self.likelihoods[m].mean(decode_flat(d, z)) for m, d in self.decoders.items()}
 
     def log_px(self, name: str, z: Float[Tensor, "*lead batch latent"], x: Float[Tensor, "batch *event"]) -> Float[Tensor, "*lead batch"]:
@@ -120,7 +120,7 @@ class TELBO(nn.Module):
         if target is not None:
             self._check(target)
             check_target(target, batch)
-        target, there = target or batch, presence(batch, observed)
+        target, there = target or batch, presence(batch, observed, self.modalities)
         target = {m: target[m] for m in self.modalities if m in there}
         prior, terms, bound = self.prior(len(next(iter(batch.values())))), {}, 0.0
         complete = torch.stack(list(there.values())).all(0)
@@ -169,7 +169,7 @@ class TELBO(nn.Module):
 
     def traverse(self, latents: Mapping[str, Tensor], dim: int, values: Float[Tensor, "steps"]) -> dict[str, Tensor]:
         """Decode one latent [latent] with coordinate `dim` set to each of `values`: [steps, *event]."""
-        return self.decode({"shared": traversal(latents["shared"], dim, values)})
+        return self.decode({"shared": traversal(shared_latent(latents, self.latent_dim), dim, values)})
 
     def log_likelihood(
         self, batch: Mapping[str, Tensor], samples: int = 1000, chunk: int = 100, generator: torch.Generator | None = None

@@ -12,11 +12,13 @@ from mmvae_lite.bounds import elbo
 from mmvae_lite.checks import check_batch, check_name, check_positive
 from mmvae_lite.distributions import Likelihood, Normal, kl
 from mmvae_lite.models._common import (
+    check_target,
     decode_flat,
     event_shapes,
     importance_log_likelihood,
     parameter_like,
     reparameterised,
+    shared_latent,
     traversal,
 )
 
@@ -31,6 +33,9 @@ class VAE(nn.Module):
 
     Raises ValueError for a latent_dim below 1.
     """
+
+    # The bound itself; there is nothing in which text and program could differ.
+    PRESETS = {"paper": {"beta": 1.0}, "code": {"beta": 1.0}}
 
     def __init__(
         self,
@@ -47,21 +52,23 @@ class VAE(nn.Module):
         self.latent_dim, self.modality, self.beta = latent_dim, modality, beta
         self.event_shapes = event_shapes({modality: decoder}, latent_dim)
 
-    def _check(self, batch: Mapping[str, Tensor]) -> None:
-        check_batch(batch, {self.modality: self.likelihood}, self.event_shapes)
+    def _check(self, batch: Mapping[str, Tensor], allow_empty: bool = False) -> None:
+        check_batch(batch, {self.modality: self.likelihood}, self.event_shapes, allow_empty, parameter_like(self))
 
     def prior(self, n: int) -> Normal:
         """p(z) = N(0, I) of shape [n, latent]."""
         return Normal.standard(n, self.latent_dim, like=parameter_like(self))
 
-    def posterior(self, batch: Mapping[str, Float[Tensor, "batch ..."]]) -> dict[str, Normal]:
-        """q(z | x) of shape [batch, latent], under the key `shared`."""
-        self._check(batch)
+    def posterior(self, batch: Mapping[str, Float[Tensor, "batch ..."]], n: int = 1) -> dict[str, Normal]:
+        """q(z | x) of shape [batch, latent], under the key `shared`; an empty batch gives the prior, [n, latent]."""
+        self._check(batch, allow_empty=True)
+        if not batch:
+            return {"shared": self.prior(n)}
         return {"shared": self.encoder(batch[self.modality])}
 
     def decode(self, latents: Mapping[str, Float[Tensor, "*lead latent"]]) -> dict[str, Tensor]:
         """The mean of p(x | z), [*lead, *event], under the modality's name."""
-        params = decode_flat(self.decoder, latents["shared"])
+        params = decode_flat(self.decoder, shared_latent(latents, self.latent_dim))
         return {self.modality: self.likelihood.mean(params)}
 
     def log_px(self, z: Float[Tensor, "*lead batch latent"], x: Float[Tensor, "batch *event"]) -> Float[Tensor, "*lead batch"]:
@@ -83,9 +90,11 @@ class VAE(nn.Module):
         """
         if observed is not None:
             raise ValueError("a VAE sees one modality, so no item of it can be absent; drop those items")
-        q = self.posterior(batch)["shared"]
+        self._check(batch)
         if target is not None:
             self._check(target)
+            check_target(target, batch)
+        q = self.posterior(batch)["shared"]
         x = (target or batch)[self.modality]
         log_px, divergence = self.log_px(q.rsample(generator=generator), x), kl(q, self.prior(len(x)))
         bound = elbo(log_px, divergence, self.beta).mean()
@@ -116,7 +125,7 @@ class VAE(nn.Module):
         self, latents: Mapping[str, Float[Tensor, "latent"]], dim: int, values: Float[Tensor, "steps"]
     ) -> dict[str, Tensor]:
         """Decode one latent with coordinate `dim` set to each of `values`: [steps, *event]."""
-        return self.decode({"shared": traversal(latents["shared"], dim, values)})
+        return self.decode({"shared": traversal(shared_latent(latents, self.latent_dim), dim, values)})
 
     def log_likelihood(
         self,
@@ -126,5 +135,6 @@ class VAE(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "batch"]:
         """An importance-sampled lower bound of log p(x) per item, in nats (Burda et al. 2016)."""
+        self._check(batch)
         q, x = self.posterior(batch)["shared"], batch[self.modality]
         return importance_log_likelihood(q, self.prior(len(x)), lambda z: self.log_px(z, x), samples, chunk, generator)
