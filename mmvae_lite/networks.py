@@ -216,26 +216,35 @@ def stride_two_deconvolutions(channels: Sequence[int]) -> list[nn.Module]:
     return layers[:-1]
 
 
+def svhn_trunk() -> nn.Sequential:
+    """The features of SVHN that MMVAE and DMVAE-D read: [batch, 3, 32, 32] -> [batch, 2048] (code of Shi et al. 2019)."""
+    return nn.Sequential(*stride_two_convolutions([3, 32, 64, 128]), nn.Flatten())
+
+
+def svhn_decoder(latent_dim: int) -> nn.Sequential:
+    """[batch, latent] -> a 4x4 map -> three doublings -> means [batch, 3, 32, 32], unbounded (code of Shi et al. 2019)."""
+    return nn.Sequential(
+        nn.Unflatten(1, (latent_dim, 1, 1)),
+        nn.ConvTranspose2d(latent_dim, 128, 4),
+        nn.ReLU(),
+        *stride_two_deconvolutions([128, 64, 32, 3]),
+    )
+
+
 def dmvae_d_networks(private_dim: int = 10, shared_dim: int = 10) -> dict[str, dict[str, nn.Module]]:
     """`encoders` and `decoders` of DMVAE-D for MNIST [1, 28, 28] and SVHN [3, 32, 32] (code of Daunhawer et al. 2021).
 
     Decoders give the means of Laplace likelihoods: MNIST's through a sigmoid, SVHN's as they come.
     """
     latent = private_dim + shared_dim
-    svhn = nn.Sequential(*stride_two_convolutions([3, 32, 64, 128]), nn.Flatten())
     return {
         "encoders": {
             "mnist": SplitEncoder(dense_trunk([784, 400]), 400, private_dim, shared_dim),
-            "svhn": SplitEncoder(svhn, 2048, private_dim, shared_dim),
+            "svhn": SplitEncoder(svhn_trunk(), 2048, private_dim, shared_dim),
         },
         "decoders": {
             "mnist": nn.Sequential(*dense_decoder([latent, 400, 784], (1, 28, 28)), nn.Sigmoid()),
-            "svhn": nn.Sequential(
-                nn.Unflatten(1, (latent, 1, 1)),
-                nn.ConvTranspose2d(latent, 128, 4),
-                nn.ReLU(),
-                *stride_two_deconvolutions([128, 64, 32, 3]),
-            ),
+            "svhn": svhn_decoder(latent),
         },
     }
 
@@ -281,21 +290,14 @@ def mmvae_networks(latent_dim: int = 20) -> dict[str, dict[str, nn.Module]]:
 
     The code's heads of 4x4 kernels on a 4x4 map are one linear layer here.  Decoders give means in [0, 1].
     """
-    svhn = nn.Sequential(*stride_two_convolutions([3, 32, 64, 128]), nn.Flatten())
     return {
         "encoders": {
             "mnist": LaplaceEncoder(dense_trunk([784, 400]), 400, latent_dim),
-            "svhn": LaplaceEncoder(svhn, 2048, latent_dim),
+            "svhn": LaplaceEncoder(svhn_trunk(), 2048, latent_dim),
         },
         "decoders": {
             "mnist": nn.Sequential(*dense_decoder([latent_dim, 400, 784], (1, 28, 28)), nn.Sigmoid()),
-            "svhn": nn.Sequential(
-                nn.Unflatten(1, (latent_dim, 1, 1)),
-                nn.ConvTranspose2d(latent_dim, 128, 4),
-                nn.ReLU(),
-                *stride_two_deconvolutions([128, 64, 32, 3]),
-                nn.Sigmoid(),
-            ),
+            "svhn": nn.Sequential(*svhn_decoder(latent_dim), nn.Sigmoid()),
         },
     }
 
