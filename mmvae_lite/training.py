@@ -193,7 +193,7 @@ def _prepare(model, data, observed, epochs, batch_size, lr, optimizers, seed, de
     likelihoods = getattr(model, "likelihoods", None) or {model.modality: model.likelihood}
     check_batch({k: v.cpu() for k, v in data.items()}, likelihoods, model.event_shapes)
     length = len(next(iter(data.values())))
-    check_observed(observed or {}, data, length, model.event_shapes)
+    check_observed({} if observed is None else observed, data, length, model.event_shapes)
     where = pick_device(device)
     model.to(where).train()
     return _Run(

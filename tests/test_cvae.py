@@ -219,6 +219,10 @@ def test_truncated_draws_stay_inside_and_follow_the_law(dim, radius):
     assert z.mean(0).abs().max().item() < 4 * radius / math.sqrt(20_000)
 
 
+def test_the_radii_are_the_text_s_and_the_program_s():
+    assert RADII == {"paper": 2.0, "code": 1.645}
+
+
 def two_models():
     return {"digit": make("image", 2, seed=0), "sound": make("speech", 2, seed=1)}
 
@@ -229,6 +233,9 @@ def test_one_latent_and_one_class_make_every_modality(radius):
     batch, z = entangle(models, per_class=50, radius=radius, generator=torch.Generator().manual_seed(0), chunk=40)
     assert z.norm(dim=-1).max().item() <= RADII.get(radius, radius) and len(z) == 150
     assert batch["label"].sum(0).tolist() == [50, 50, 50]
+    assert z.dtype == batch["label"].dtype == torch.float64
+    classes = batch["label"].argmax(-1)
+    assert int((classes[1:] != classes[:-1]).sum()) > 50  # in random order, not class by class
     for name, model in models.items():
         expected = model.decode({"shared": z, "label": batch["label"]})[model.modality]
         assert torch.allclose(batch[name], expected, rtol=1e-12, atol=1e-14)
@@ -236,6 +243,15 @@ def test_one_latent_and_one_class_make_every_modality(radius):
     # the latents are drawn once and used in every class
     used = [set(map(tuple, z[batch["label"][:, c] == 1].tolist())) for c in range(3)]
     assert len(used[0]) == 50 and used[0] == used[1] == used[2]
+
+
+def test_the_models_decode_in_evaluation_mode():
+    model = make("image", 2)
+    model.decoder = nn.Sequential(nn.Dropout(0.5), model.decoder)
+    batch, z = entangle({"digit": model}, per_class=5, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(batch["digit"], model.eval().decode({"shared": z, "label": batch["label"]})["image"])
+    with pytest.raises(TypeError, match="'digit' is a VAE, wanted a CVAE"):
+        entangle({"digit": VAE(nn.Identity(), nn.Linear(2, 1), NormalLikelihood(1.0), 2)})
 
 
 def test_the_generator_is_determined_by_its_seed():

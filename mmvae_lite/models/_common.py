@@ -108,7 +108,7 @@ def presence(
     more than the inputs.
     Raises as `check_observed` does, and ValueError where nothing at all is there.
     """
-    like, observed = next(iter(batch.values())), observed or {}
+    like, observed = next(iter(batch.values())), {} if observed is None else observed
     check_observed(observed, {**batch, **(beside or {})}, len(like), known)
     everything = torch.ones(len(like), dtype=torch.bool, device=like.device)
     there = {m: observed.get(m, everything) for m in batch}

@@ -112,8 +112,9 @@ class CVAE(nn.Module):
         if target is not None:
             self._check(target)
             check_target(target, {m: x for m, x in batch.items() if m == self.modality} or batch)
-        check_observed(observed or {}, batch, len(next(iter(batch.values()))), self.event_shapes)
-        if len(batch) < 2 or not all(bool(mask.all()) for mask in (observed or {}).values()):
+        masks = {} if observed is None else observed
+        check_observed(masks, batch, len(next(iter(batch.values()))), self.event_shapes)
+        if len(batch) < 2 or not all(bool(mask.all()) for mask in masks.values()):
             raise NotImplementedError(f"CVAE trains on items that have both {self.modality!r} and {self.label!r}; drop the others")
         q, x = self.posterior(batch)["shared"], (target or batch)[self.modality]
         log_px = self.log_px(q.rsample(generator=generator), x, batch[self.label])
