@@ -156,19 +156,44 @@ def _problem(role: SphinxRole, error: Exception):
 
 
 class MeasuredTable(SphinxDirective):
-    """Every measured number that the book holds, with what it was measured on."""
+    """Every measured number that the book holds, one table for each experiment, with what it was measured on."""
 
     def run(self):
         results = load_measured(folder_of(self.env))
         self.env.note_reread()
         if not results:
             return [nodes.paragraph("", "No result has been recorded yet.")]
-        rows = []
-        for run, record in results.items():
-            for name, metric in record["metrics"].items():
-                identifier = anchor("measured", f"{run}:{name}")
-                rows.append([(run, identifier), (name, ""), (render(metric), ""), (provenance(record, metric), "")])
-        return [table(["run", "metric", "value", "measured with"], rows)]
+        found: list[nodes.Node] = []
+        for experiment in dict.fromkeys(run.rpartition("/")[0] for run in results):
+            runs = {run: record for run, record in results.items() if run.rpartition("/")[0] == experiment}
+            found += [nodes.rubric("", experiment), _runs_table(runs)]
+        return found
+
+
+def _runs_table(runs: dict[str, dict]) -> nodes.table:
+    """Metrics by runs, and below them what each run was measured on."""
+    rows = []
+    for name in dict.fromkeys(name for record in runs.values() for name in record["metrics"]):
+        cells = [(_metric_name(name, runs), "")]
+        for run, record in runs.items():
+            metric = record["metrics"].get(name)
+            cells.append((render(metric), anchor("measured", f"{run}:{name}")) if metric else ("–", ""))
+        rows.append(cells)
+    for field in ("seed", "device", "minutes", "commit"):
+        rows.append([(field, ""), *((str(record[field]), "") for record in runs.values())])
+    rows.append([("data", ""), *((_data(record), "") for record in runs.values())])
+    return table(["", *(run.rpartition("/")[2] for run in runs)], rows)
+
+
+def _metric_name(name: str, runs: dict[str, dict]) -> str:
+    """The metric, with the number of items that it is a mean of where all runs agree on it."""
+    counts = {record["metrics"][name].get("n") for record in runs.values() if name in record["metrics"]}
+    count = counts.pop() if len(counts) == 1 else None
+    return f"{name} (n = {count})" if count else name
+
+
+def _data(record: dict) -> str:
+    return record["data"]["name"] + (", a stand-in for the paper's" if record["data"]["stand_in"] else "")
 
 
 class PaperTable(SphinxDirective):
