@@ -6,12 +6,17 @@ from collections import Counter
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from mmvae_lite.data import LG3, LG3_OBSERVATION
 from mmvae_lite.distributions import BernoulliLikelihood, CategoricalLikelihood, kl
 from mmvae_lite.models import MVAE
 from mmvae_lite.models.mvae import random_subsets
 from mmvae_lite.networks import image_decoder, image_encoder, label_decoder, label_encoder
+from mmvae_lite.training import fit
+from tests import kinds
 from tests.linear import NAMES, lg_mvae, observation
 
 D = torch.distributions
@@ -212,3 +217,82 @@ def test_bad_masks_and_settings_are_named(as_a_reader):
         MVAE({"image": image_encoder(2)}, {}, {}, 2)
     with pytest.raises(KeyError, match="did you mean 'image'"):
         image_label_mvae(weights={"imege": 2.0})
+
+
+# --- properties, training, files
+
+
+def of_kinds(names, seed=0, **options):
+    torch.manual_seed(seed)
+    return MVAE({m: kinds.encoder((m,)) for m in names}, **kinds.parts(names), **options)
+
+
+def by_hand(model, batch, there, noise, subsets):
+    """The objective for any subsets, item by item: an item's members of a subset are those that it has."""
+    terms = {}
+    for s, subset in enumerate(subsets):
+        for i in range(noise.shape[1]):
+            members = [m for m in subset if there[m][i]]
+            if not members:
+                continue
+            experts = [kinds.density(model.encoders[m](batch[m][i : i + 1]), 0) for m in members]
+            precision = 1 + sum(e.variance.reciprocal() for e in experts)
+            q = D.Normal(sum(e.mean / e.variance for e in experts) / precision, precision.rsqrt())
+            z = q.loc + q.scale * noise[s, i]
+            terms.setdefault((subset, "kl"), []).append(-model.beta * kinds.divergence(q, D.Normal(0.0, 1.0)))
+            for m in members:
+                terms.setdefault((subset, m), []).append(model.weights[m] * kinds.log_px(model, m, z, batch[m][i]))
+    return -sum(torch.stack(values).mean() for values in terms.values())
+
+
+def test_loss_of_three_modalities_with_random_subsets_equals_a_recomputation(monkeypatch):
+    names = ("image", "label", "speech")
+    model, batch = of_kinds(names, weights={"label": 5.0}, beta=0.7).double(), kinds.items(names, n=6)
+    subsets = [names, *((m,) for m in names), ("image", "speech")]
+    monkeypatch.setattr(MVAE, "subsets", lambda self, generator=None: subsets)
+    there = {"image": torch.tensor([1, 0, 1, 1, 0, 0]).bool(), "label": torch.tensor([1, 1, 0, 1, 0, 0]).bool()}
+    there["speech"] = torch.tensor([1, 1, 1, 0, 0, 1]).bool()
+    found = model.loss(batch, observed=there, generator=torch.Generator().manual_seed(7))["loss"]
+    expected = by_hand(model, batch, there, kinds.noise(5, 6, kinds.LATENT, seed=7), subsets)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-12)
+    kinds.assert_same_gradients(found, expected, model.parameters())
+
+
+@settings(max_examples=15, deadline=None)
+@given(names=st.permutations(("image", "label", "speech")), rows=st.permutations(range(5)), r=st.integers(1, 3))
+def test_order_changes_nothing_and_any_subset_is_finite(names, rows, r):
+    model, batch = of_kinds(("image", "label", "speech")).double(), kinds.items(("image", "label", "speech"), n=5)
+    subset = {m: batch[m] for m in names[:r]}
+    one, two = (model.posterior(b)["shared"] for b in (subset, {m: x[list(rows)] for m, x in reversed(subset.items())}))
+    assert torch.allclose(one.mean[list(rows)], two.mean) and torch.allclose(one.logvar[list(rows)], two.logvar)
+    losses = [model.loss(b, generator=torch.Generator().manual_seed(0))["loss"].item() for b in (subset, dict(reversed(subset.items())))]
+    assert math.isfinite(losses[0]) and losses[0] == pytest.approx(losses[1], rel=1e-12)
+    assert all(bool(model.translate(subset, m).isfinite().all()) for m in batch)
+
+
+def test_likelihood_of_a_batch_is_the_sum_of_its_singles_whatever_the_chunking():
+    model, batch = lg_mvae(), {n: torch.randn(4, 1, dtype=torch.float64) for n in NAMES}
+    whole = model.log_likelihood(batch, samples=6, chunk=4)
+    singles = torch.cat([model.log_likelihood({n: x[i : i + 1] for n, x in batch.items()}, samples=3, chunk=3) for i in range(4)])
+    assert torch.allclose(whole, singles, atol=1e-10)  # exact proposals make every weight the evidence
+    model, batch = of_kinds(("image", "label")).double(), kinds.items(("image", "label"))
+    found = [model.log_likelihood(batch, 8, chunk, torch.Generator().manual_seed(0)) for chunk in (8, 4)]
+    assert torch.allclose(*found)
+
+
+def test_it_learns_every_kind_of_modality(tmp_path):
+    names = tuple(kinds.KINDS)
+    model, data = of_kinds(names), kinds.items(names, n=40, dtype=torch.float32)
+    some = {"image": torch.arange(40) % 3 > 0, "caption": torch.arange(40) % 4 > 0}
+    history = fit(model, data, epochs=8, batch_size=20, lr=1e-2, observed=some, device="cpu", progress=False)
+    assert history["loss"][-1] < history["loss"][0]
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    again = of_kinds(names, seed=1)
+    again.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    again.eval()
+    assert all(torch.equal(again.translate(data, m), model.translate(data, m)) for m in names)
+
+
+def test_presets_build_a_model():
+    built = {name: image_label_mvae(**({"weights": None} | preset)) for name, preset in MVAE.PRESETS.items()}
+    assert built["paper"].weights == {"image": 1.0, "label": 1.0} and built["code"].weights == {"image": 1.0, "label": 50.0}

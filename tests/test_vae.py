@@ -4,12 +4,15 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mmvae_lite.data import LG3
 from mmvae_lite.distributions import BernoulliLikelihood, NormalLikelihood
 from mmvae_lite.models import VAE
 from mmvae_lite.networks import image_decoder, image_encoder
+from mmvae_lite.training import fit
+from tests import kinds
 from tests.linear import F64, Affine, all_three, lg_vae, linear_decoder
 
 LOG_P = -3.7624627802
@@ -104,3 +107,64 @@ def test_bad_input_is_named():
         model.traverse({"shared": torch.zeros(4)}, 9, torch.zeros(2))
     with pytest.raises(ValueError, match="samples: found 0"):
         model.log_likelihood({"image": torch.rand(2, 1, 28, 28)}, samples=0)
+
+
+# --- recomputation, properties, training, files
+
+
+def of_kind(name, seed=0, **options):
+    torch.manual_seed(seed)
+    return VAE(kinds.encoder((name,)), kinds.parts((name,))["decoders"][name], kinds.KINDS[name][1], kinds.LATENT, name, **options)
+
+
+class One:
+    """A VAE as `kinds.log_px` wants it."""
+
+    def __init__(self, model):
+        self.decoders, self.likelihoods = {model.modality: model.decoder}, {model.modality: model.likelihood}
+
+
+@pytest.mark.parametrize("name", ["image", "speech", "caption"])
+@pytest.mark.equation("eq-elbo")
+def test_loss_and_gradient_equal_an_independent_recomputation(name):
+    model, x, eps, total = of_kind(name, beta=0.7).double(), kinds.items((name,), n=5)[name], kinds.noise(5, kinds.LATENT, seed=7), 0.0
+    found = model.loss({name: x}, generator=torch.Generator().manual_seed(7))["loss"]
+    for i in range(5):
+        q = kinds.density(model.encoder(x[i : i + 1]), 0)
+        log_px = kinds.log_px(One(model), name, q.loc + q.scale * eps[i], x[i])
+        total = total + log_px - 0.7 * kinds.divergence(q, torch.distributions.Normal(0.0, 1.0))
+    assert found.item() == pytest.approx(-total.item() / 5, rel=1e-12)
+    kinds.assert_same_gradients(found, -total / 5, model.parameters())
+
+
+def test_likelihood_of_a_batch_is_the_sum_of_its_singles_whatever_the_chunking(monkeypatch):
+    model, x, eps = lg_vae(0.4, 0.3), torch.randn(4, 3, dtype=F64), torch.randn(8, 4, 1, dtype=F64)
+
+    def with_chunks_of(size):
+        pool = iter(eps)  # the same draws, however many are taken at a time
+        monkeypatch.setattr("mmvae_lite.distributions._noise", lambda samples, like, generator: torch.stack([next(pool) for _ in range(samples[0])]))
+        return model.log_likelihood({"all": x}, 8, size)
+
+    normal = torch.distributions.Normal
+    z = 0.4 + math.sqrt(0.3) * eps
+    log_w = normal(z * torch.tensor(LG3.weights, dtype=F64), torch.tensor(LG3.variances, dtype=F64).sqrt()).log_prob(x).sum(-1)
+    log_w = log_w + (normal(0.0, 1.0).log_prob(z) - normal(0.4, math.sqrt(0.3)).log_prob(z)).sum(-1)
+    for size in (8, 4, 3, 1, 100):
+        assert torch.allclose(with_chunks_of(size), log_w.logsumexp(0) - math.log(8))
+    monkeypatch.undo()
+    exact = VAE(Affine(0.5, 0, 0.5), linear_decoder(1.0), NormalLikelihood(1.0), 1, modality="first")
+    whole = exact.log_likelihood({"first": x[:, :1]}, samples=3)
+    singles = torch.cat([exact.log_likelihood({"first": x[i : i + 1, :1]}, samples=5, chunk=2) for i in range(4)])
+    assert torch.allclose(whole, singles, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", kinds.KINDS)
+def test_it_learns_every_kind_of_modality(name, tmp_path):
+    model, data = of_kind(name, **VAE.PRESETS["paper"]), kinds.items((name,), n=40, dtype=torch.float32)
+    history = fit(model, data, epochs=8, batch_size=20, lr=1e-2, device="cpu", progress=False)
+    assert history["loss"][-1] < history["loss"][0]
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    again = of_kind(name, seed=1)
+    again.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    again.eval()
+    assert torch.equal(again.translate(data, name), model.translate(data, name))

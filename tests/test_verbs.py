@@ -82,6 +82,16 @@ def test_an_empty_batch_has_the_prior(name):
     assert q.mean.abs().max().item() == q.logvar.abs().max().item() == 0
 
 
+@EVERY
+def test_a_traversal_sets_one_coordinate_and_keeps_the_others(name):
+    model, start, values = make(name), torch.tensor([0.3, -0.7, 1.1]).double(), torch.linspace(-2, 2, 5).double()
+    given = {"label": torch.eye(3).double()[2]} if name == "cvae" else {}
+    rows = torch.stack([torch.stack([start[0], v, start[2]]) for v in values])
+    walk = model.traverse({"shared": start, **given}, 1, values)
+    assert torch.equal(walk["image"], model.decode({"shared": rows, **given})["image"])
+    assert start.tolist() == pytest.approx([0.3, -0.7, 1.1])
+
+
 # --- targets
 
 
