@@ -55,6 +55,8 @@ class ExPostDensity:
         scikit-learn where it is missing.
         """
         check_positive("components", components)
+        if z.ndim != 2:
+            raise ValueError(f"ExPostDensity: found latents of shape {list(z.shape)}, wanted [items, latent]")
         if len(z) < max(2, components):
             raise ValueError(f"ExPostDensity: found {len(z)} latents for {components} components, wanted at least {max(2, components)}")
         if not bool(torch.isfinite(z).all()):
@@ -82,19 +84,23 @@ class ExPostDensity:
         """Fit the mixture to the means of q(shared | x) of the first `items` items, all their modalities given.
 
         Works for every model whose `posterior` has a continuous `shared` latent; of a mixture of experts it takes the
-        mean of each expert.  Raises TypeError for a discrete latent, which has a prior to sample from.
+        mean of each expert.  The model is in evaluation mode meanwhile.  Raises ValueError for empty data and TypeError
+        for a discrete latent, which has a prior to sample from.
         """
         check_positive("items", items)
         check_positive("chunk", chunk)
+        if not data:
+            raise ValueError("ExPostDensity: the data are empty, wanted the tensor of each modality that the model has seen")
         total = min(items, len(next(iter(data.values()))))
-        means = []
-        for start in range(0, total, chunk):
-            rows = slice(start, min(start + chunk, total))
-            q = model.posterior({name: x[rows] for name, x in data.items()})["shared"]
-            for expert in getattr(q, "experts", (q,)):
-                if not hasattr(expert, "mean"):
-                    raise TypeError(f"ExPostDensity: the shared latent is a {type(q).__name__}, wanted a continuous one; sample its prior")
-                means.append(expert.mean)
+        means, training = [], model.training
+        model.eval()
+        try:
+            for start in range(0, total, chunk):
+                rows = slice(start, min(start + chunk, total))
+                q = model.posterior({name: x[rows] for name, x in data.items()})["shared"]
+                means += [_mean(expert) for expert in getattr(q, "experts", (q,))]
+        finally:
+            model.train(training)
         return cls.fit(torch.cat(means), components, **fit)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n latent"]:
@@ -144,3 +150,9 @@ class ExPostDensity:
         if form != FORMAT:
             raise ValueError(f"density {path.name}: found format {form!r}, wanted {FORMAT!r}; fit and save it again")
         return cls(**tensors)
+
+
+def _mean(q: object) -> Float[Tensor, "items latent"]:
+    if not hasattr(q, "mean"):
+        raise TypeError(f"ExPostDensity: the shared latent is a {type(q).__name__}, wanted a continuous one; sample its prior")
+    return q.mean

@@ -406,6 +406,18 @@ def test_swap_takes_c_from_one_batch_and_styles_from_the_other():
     assert torch.equal(found["label"], no_style)
 
 
+def test_a_drawn_translation_draws_the_style_and_not_c():
+    model, batch = small(), items(PAIR, 4)
+    c = model.posterior({"image": batch["image"]})["shared"].mean
+    g = seeded(3)
+    own, style = (torch.randn(4, S, dtype=F64, generator=g) for _ in PAIR)
+    expected = model.decoders["label"](torch.cat([style, c], -1)).softmax(-1)
+    assert torch.equal(model.translate({"image": batch["image"]}, "label", sample=True, generator=seeded(3)), expected)
+    q = model.posterior(batch)["private/image"]
+    expected = model.decoders["image"](torch.cat([q.mean + q.std * own, c], -1)).sigmoid()
+    assert torch.equal(model.translate({"image": batch["image"]}, "image", sample=True, generator=seeded(3)), expected)
+
+
 def fitted(model, batch, components=2):
     model.density = ExPostDensity.of(model, batch, components=components)
     return model
@@ -421,6 +433,22 @@ def test_sampling_and_likelihood_need_a_fitted_density():
     assert {k: tuple(v.shape) for k, v in model.sample(5, seeded(0)).items()} == {"image": (5, 1, 4, 4), "label": (5, 3)}
     assert torch.equal(model.sample(5, seeded(0))["image"], model.sample(5, seeded(0))["image"])
     assert model.log_likelihood(batch, 5, generator=seeded(0)).shape == (40,)
+    g = seeded(0)
+    c = model.density.sample(5, g)
+    styles = {f"private/{m}": torch.randn(5, S, dtype=F64, generator=g) for m in PAIR}
+    by_hand, found = model.decode({"shared": c, **styles}), model.sample(5, seeded(0))
+    assert all(torch.equal(found[m], by_hand[m]) for m in PAIR)
+
+
+def test_a_density_follows_the_type_of_the_model_and_must_have_its_size():
+    model, batch = small(), items(PAIR, 40)
+    double = fitted(model, batch).log_likelihood(batch, 5, generator=seeded(0))
+    model.density = model.density.to(torch.zeros(1))
+    assert model.sample(3)["image"].dtype == F64
+    assert torch.allclose(model.log_likelihood(batch, 5, generator=seeded(0)), double, rtol=1e-4)
+    model.density = ExPostDensity.fit(torch.randn(9, C + 1), components=1)
+    with pytest.raises(ValueError, match="model.density has 4 dimensions and c has 3"):
+        model.sample(2)
 
 
 def test_likelihood_of_an_exact_model_is_the_evidence_whatever_the_chunking():
@@ -556,6 +584,7 @@ def test_bad_settings_targets_masks_and_latents_are_named(as_a_reader):
     for options, error, sentence in [
         ({"pool": "produkt"}, KeyError, "did you mean 'product'"),
         ({"betas": {"imege": 1.0}}, KeyError, "did you mean 'image'"),
+        ({"contrast": {"temprature": 0.1}}, KeyError, "unknown option of the contrast.* did you mean 'temperature'"),
     ]:
         with pytest.raises(error, match=sentence):
             small(**options)
@@ -574,6 +603,13 @@ def test_bad_settings_targets_masks_and_latents_are_named(as_a_reader):
         model.decode({"shared": torch.zeros(1, C).double(), "private/imge": torch.zeros(1, S).double()})
     with pytest.raises(KeyError, match="unknown latent 'shared'"):
         model.decode({"private/image": torch.zeros(1, S).double()})
+    one = {"shared": torch.zeros(1, C).double(), "private/image": torch.zeros(1, S).double()}
+    with pytest.raises(ValueError, match=r"latents\['private/image'\]: found shape \[1, 7\], wanted 2 numbers in the last axis"):
+        model.decode({**one, "private/image": torch.zeros(1, 7).double()})
+    with pytest.raises(ValueError, match=r"latents\['private/image'\]: found \[4\] items, wanted \[1\] as in 'shared'"):
+        model.decode({**one, "private/image": torch.zeros(4, S).double()})
+    with pytest.raises(ValueError, match=r"starts from one item: latents\['shared'\] has shape \[1, 3\]"):
+        model.traverse(one, 0, torch.zeros(2))
     with pytest.raises(ValueError, match="content has 6 items and style has 3"):
         model.swap(batch, {m: x[:3] for m, x in batch.items()})
     with pytest.raises(KeyError, match="unknown modality 'sound'"):

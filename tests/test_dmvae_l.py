@@ -492,8 +492,11 @@ def test_bad_settings_targets_masks_and_latents_are_named(as_a_reader):
         DMVAE_L(*parts, {"image": 2}, 3, 10)
     with pytest.raises(ValueError, match="n_data: found 4 for a batch of 6"):
         small(n_data=4).loss(batch)
-    with pytest.raises(ValueError, match="the batch is empty"):
-        model.loss({})
+    for verb in (model.loss, model.log_likelihood):
+        with pytest.raises(ValueError, match="the batch is empty"):
+            verb({})
+    with pytest.raises(ValueError, match=r"latents\['shared'\]: found shape \[1, 5\], wanted 3 numbers"):
+        model.decode({"shared": torch.zeros(1, 5).double()})
     with pytest.raises(KeyError, match="target lacks modality 'label'"):
         model.loss(batch, target=only(batch, "image"))
     with pytest.raises(ValueError, match="every modality of every item as absent"):

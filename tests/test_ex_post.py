@@ -77,6 +77,21 @@ def test_it_fits_any_model_s_shared_latent_whatever_the_chunk():
         assert decoded["image"].shape == (5, 1, 4, 4) and not one.means.requires_grad
 
 
+def test_it_reads_the_model_in_evaluation_mode_and_leaves_its_mode():
+    torch.manual_seed(0)
+    pieces = {k: v["image"] if isinstance(v, dict) else v for k, v in parts(("image",)).items()}
+    noisy = encoder(("image",))
+    noisy.trunk = torch.nn.Sequential(noisy.trunk, torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.5))
+    model, data = VAE(noisy, pieces["decoders"], pieces["likelihoods"], LATENT).double(), items(("image",), 40)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    one, two = (ExPostDensity.of(model, data, components=1, chunk=c) for c in (40, 9))
+    assert torch.allclose(one.means, two.means) and model.training
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    model.eval()
+    ExPostDensity.of(model, data, components=1)
+    assert not model.training
+
+
 def test_of_a_mixture_it_takes_every_expert_and_of_classes_nothing():
     names, data = ("image", "label"), items(("image", "label"), 40)
     torch.manual_seed(0)
@@ -109,6 +124,10 @@ def test_bad_latents_and_files_are_named(as_a_reader, tmp_path):
         ExPostDensity.fit(clusters(12))
     with pytest.raises(ValueError, match="hold NaN or infinity"):
         ExPostDensity.fit(clusters().index_fill(0, torch.tensor([3]), float("nan")), components=2)
+    with pytest.raises(ValueError, match=r"found latents of shape \[12\], wanted \[items, latent\]"):
+        ExPostDensity.fit(clusters(12)[:, 0], components=2)
+    with pytest.raises(ValueError, match="the data are empty"):
+        ExPostDensity.of(torch.nn.Identity(), {})
     with pytest.raises(ValueError, match="components: found 0"):
         ExPostDensity.fit(clusters(), components=0)
     with pytest.raises(ValueError, match=r"found \[3\] weights"):

@@ -427,6 +427,14 @@ def test_bad_input_is_named(as_a_reader):
         model.loss({"imag": batch["image"]})
     with pytest.raises(ValueError, match=r"'image': found shape \[12, 4, 4\], wanted \[batch, 1, 4, 4\]"):
         model.loss({"image": batch["image"][:, 0]})
+    with pytest.raises(ValueError, match="target holds 3 items and the batch 12"):
+        model.log_likelihood(batch, 2, target={"image": batch["image"][:3]})
+    with pytest.raises(KeyError, match="target lacks modality 'label'"):
+        model.loss(batch, target={"image": batch["image"]})
+    with pytest.raises(KeyError, match="latents: found 'c', wanted 'shared'"):
+        model.decode({"c": torch.zeros(1, 3).double()})
+    with pytest.raises(ValueError, match=r"latents\['shared'\]: found shape \[1, 4\], wanted 3 numbers"):
+        model.decode({"shared": torch.zeros(1, 4).double()})
     with pytest.raises(ValueError, match="every modality of every item as absent"):
         model.loss(batch, observed={m: torch.zeros(12, dtype=torch.bool) for m in batch})
     for options, sentence in (

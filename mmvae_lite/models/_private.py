@@ -89,11 +89,21 @@ def decode_means(
     likelihoods: Mapping[str, Likelihood],
     latents: Latents,
     private_dims: Mapping[str, int],
+    shared_dim: int,
 ) -> dict[str, Tensor]:
-    """The mean of p(x_m | s_m, c) for every modality whose latents are given, [*lead, *event]."""
+    """The mean of p(x_m | s_m, c) for every modality whose latents are given, [*lead, *event].
+
+    Raises KeyError for an unknown latent or without a shared one, ValueError for shapes that do not fit.
+    """
     check_name("latent", "shared", latents)
-    for name in set(latents) - {"shared"}:
-        check_name("latent", name, [key(m) for m, dim in private_dims.items() if dim])
+    lead = latents["shared"].shape[:-1]
+    widths = {"shared": shared_dim, **{key(m): dim for m, dim in private_dims.items() if dim}}
+    for name, z in latents.items():
+        check_name("latent", name, widths)
+        if z.shape[-1:] != (widths[name],):
+            raise ValueError(f"latents[{name!r}]: found shape {list(z.shape)}, wanted {widths[name]} numbers in the last axis")
+        if z.shape[:-1] != lead:
+            raise ValueError(f"latents[{name!r}]: found {list(z.shape[:-1])} items, wanted {list(lead)} as in 'shared'")
     there = [m for m in decoders if not private_dims[m] or key(m) in latents]
     return {m: likelihoods[m].mean(decode_flat(decoders[m], joined(latents, m))) for m in there}
 
@@ -107,8 +117,14 @@ def swapped(content: Latents, style: Latents) -> dict[str, Tensor]:
 
 
 def traversed(latents: Latents, dim: int, values: Float[Tensor, "steps"], of: str) -> dict[str, Tensor]:
-    """Copies of the latents of one item in which coordinate `dim` of the latent `of` runs through `values`."""
+    """Copies of the latents of one item in which coordinate `dim` of the latent `of` runs through `values`.
+
+    Raises KeyError for an unknown latent, IndexError off its end, ValueError for several items at once.
+    """
     check_name("latent", of, latents)
+    for name, z in latents.items():
+        if z.ndim != 1:
+            raise ValueError(f"a traversal starts from one item: latents[{name!r}] has shape {list(z.shape)}, wanted [latent]; take one row")
     copies = {name: z.expand(len(values), -1) for name, z in latents.items()}
     return {**copies, of: traversal(latents[of], dim, values)}
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmvae_lite.checks import check_batch, check_name, check_positive
 from mmvae_lite.distributions import Likelihood, Normal, kl
+from mmvae_lite.ex_post import ExPostDensity
 from mmvae_lite.information import Discriminator, check_items, info_nce
 from mmvae_lite.models import _private as split
 from mmvae_lite.models._adversary import adversarial_step, frozen_tc, permuted_loss
@@ -84,6 +85,8 @@ class DMVAE_D(nn.Module):
         check_positive("private_dim", private_dim)
         check_positive("shared_dim", shared_dim)
         check_name("pool", pool, split.POOLS)
+        for option in contrast:
+            check_name("option of the contrast", option, ("critic", "temperature", "symmetric", "same_view"))
         names = tuple(encoders)
         discriminators = discriminators or {m: Discriminator(private_dim, shared_dim) for m in names}
         check_same_modalities(encoders, decoders=decoders, likelihoods=likelihoods, discriminators=discriminators)
@@ -114,7 +117,7 @@ class DMVAE_D(nn.Module):
 
     def decode(self, latents: split.Latents) -> dict[str, Tensor]:
         """The mean of p(x_m | c, s_m) for every modality whose private latent is given, [*lead, *event]."""
-        return split.decode_means(self.decoders, self.likelihoods, latents, self.private_dims)
+        return split.decode_means(self.decoders, self.likelihoods, latents, self.private_dims, self.shared_dim)
 
     def draw(self, batch: Batch, observed: Mapping[str, Tensor] | None = None, generator: torch.Generator | None = None) -> Codes:
         """Encode a batch; put each modality of each item into A or B by a coin; draw one subset of modalities for all.
@@ -206,15 +209,18 @@ class DMVAE_D(nn.Module):
         """log p(x_m | c, s_m) of one modality, unweighted, for latents [*lead, batch, latent]."""
         return self.likelihoods[name].log_prob(decode_flat(self.decoders[name], split.joined(latents, name)), x)
 
-    def _fitted(self, verb: str):
+    def _fitted(self, verb: str) -> ExPostDensity:
+        """The density of c, where the model is."""
         if self.density is None:
             raise NotImplementedError(f"DMVAE-D has no prior of c; {verb} needs model.density = ExPostDensity.of(model, data)")
-        return self.density
+        if (found := self.density.means.shape[1]) != self.shared_dim:
+            raise ValueError(f"model.density has {found} dimensions and c has {self.shared_dim}; fit it with ExPostDensity.of(model, data)")
+        return self.density.to(parameter_like(self))
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Means of p(x_m | c, s_m) at n draws of c from `density`, and of s from its prior, each [n, *event]."""
         check_positive("n", n)
-        c = self._fitted("sample").sample(n, generator).to(parameter_like(self))
+        c = self._fitted("sample").sample(n, generator)
         styles = {split.key(m): self.private_prior(m, n).rsample(generator=generator) for m in self.modalities}
         return self.decode({"shared": c, **styles})
 

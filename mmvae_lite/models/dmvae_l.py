@@ -110,7 +110,7 @@ class DMVAE_L(nn.Module):
 
         `shared` is flat: [*lead, dimensions], or [*lead, variables x classes], for example a one-hot label.
         """
-        return split.decode_means(self.decoders, self.likelihoods, latents, self.private_dims)
+        return split.decode_means(self.decoders, self.likelihoods, latents, self.private_dims, torch.Size(self.sizes).numel())
 
     def loss(
         self,
@@ -246,6 +246,7 @@ class DMVAE_L(nn.Module):
         self, batch: Batch, samples: int = 1000, chunk: int = 100, generator: torch.Generator | None = None
     ) -> Float[Tensor, "batch"]:
         """An importance-sampled lower bound of log p(x_S) per item, in which a concrete z_s is relaxed and has no root."""
+        check_batch(batch, self.likelihoods, self.event_shapes, like=parameter_like(self))
         q, priors = self.posterior(batch), self.prior(len(next(iter(batch.values()))))
         proposals = {name: q[name] for name in q if name == "shared" or name.removeprefix("private/") in batch}
 

@@ -14,7 +14,7 @@ from mmvae_lite.distributions import Laplace, Likelihood, Normal, kl
 from mmvae_lite.experts import Mixture
 from mmvae_lite.models._common import (
     add_mean, all_weights, check_same_modalities, check_target, decode_flat, event_shapes, importance_log_likelihood,
-    in_chunks, parameter_like, presence, traversal,
+    in_chunks, parameter_like, presence, shared_latent, traversal,
 )  # fmt: skip
 
 Latent = Normal | Laplace
@@ -36,7 +36,7 @@ class MMVAE(nn.Module):
     chunk: at most so many latents pass through a decoder at once; the backward pass computes them again.  Same
         value, same gradient, less memory, more time.
 
-    Raises ValueError or KeyError where names or options do not agree.
+    Source: Shi et al. (2019), section 3.  Raises ValueError or KeyError where names or options do not agree.
     """
 
     # For MNIST with SVHN.  LaplaceLikelihood(0.75) for both: the paper's tables 1 and 2 agree with it, table 3 only with
@@ -103,7 +103,7 @@ class MMVAE(nn.Module):
 
     def decode(self, latents: Mapping[str, Float[Tensor, "*lead latent"]]) -> dict[str, Tensor]:
         """The mean of p(x_m | z) for every modality, [*lead, *event]."""
-        z = latents["shared"]
+        z = shared_latent(latents, self.latent_dim)
         return {m: self.likelihoods[m].mean(decode_flat(d, z)) for m, d in self.decoders.items()}
 
     def log_px(self, name: str, z: Float[Tensor, "*lead batch latent"], x: Float[Tensor, "batch *event"]) -> Float[Tensor, "*lead batch"]:
@@ -184,7 +184,7 @@ class MMVAE(nn.Module):
         self, latents: Mapping[str, Float[Tensor, "latent"]], dim: int, values: Float[Tensor, "steps"]
     ) -> dict[str, Tensor]:
         """Decode one latent with coordinate `dim` set to each of `values`: [steps, *event] for each modality."""
-        return self.decode({"shared": traversal(latents["shared"], dim, values)})
+        return self.decode({"shared": traversal(shared_latent(latents, self.latent_dim), dim, values)})
 
     def log_likelihood(
         self,
@@ -201,6 +201,7 @@ class MMVAE(nn.Module):
         """
         q, target = Mixture(tuple(self.experts(batch).values())), batch if target is None else target
         self._check(target)
+        check_target(target, dict.fromkeys(target, q.mean))
 
         def log_px(z: Tensor) -> Tensor:
             return sum(self.log_px(m, z, x) for m, x in target.items())

@@ -116,7 +116,7 @@ class PVAE(nn.Module):
 
     def decode(self, latents: split.Latents) -> dict[str, Tensor]:
         """The mean of p(x_m | z_m, z_s) for every modality whose private latent is given, [*lead, *event]."""
-        return split.decode_means(self.decoders, self.likelihoods, latents, self.private_dims)
+        return split.decode_means(self.decoders, self.likelihoods, latents, self.private_dims, self.shared_dim)
 
     def log_px(self, name: str, latents: split.Latents, x: Float[Tensor, "batch *event"]) -> Float[Tensor, "*lead batch"]:
         """log p(x_m | z_m, z_s) of one modality, unweighted, for latents [*lead, batch, latent]."""
