@@ -36,7 +36,8 @@ class JMVAE(nn.Module):
     extension: what `kl` does with 3 modalities or more, where Suzuki says nothing about subsets in between.
         `quotient` infers them from the product of the q_m with the surplus priors divided out (ours).
         `leave_one_out` replaces the q_m by encoders of all modalities but one, with keys such as `image+label`
-        (Korthals et al. 2019, equations 4 and 5), so that subsets of exactly M - 1 have a posterior.
+        (Korthals et al. 2019, equations 4 and 5, whose third divergence must be from p(z | a, b)), so that subsets of
+        exactly M - 1 have a posterior.
 
     Raises ValueError or KeyError where names or options do not agree.
     """

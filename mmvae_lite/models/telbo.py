@@ -112,7 +112,8 @@ class TELBO(nn.Module):
         the decoders of the unimodal brackets are held fixed, so that a vague q_m does not blur them.
 
         `target` holds what is to be reconstructed, the input itself by default.  `observed` marks items that lack a
-        modality: the joint bracket is a mean over the complete items, the others over the items that have theirs.
+        modality: the joint bracket is a mean over the complete items, left out where there is none, the others over the
+        items that have theirs.
         Returns the total under `loss` and the unweighted terms `joint/recon/<modality>`, `joint/kl`,
         `<modality>/recon/<modality>` and `<modality>/kl`.
         """
