@@ -162,6 +162,18 @@ def test_an_input_can_be_absent_while_its_target_is_there():
     assert {"recon/image"} == {k for k in model.loss(inputs) if k.startswith("recon")}
 
 
+def test_a_mask_can_mark_a_target_that_is_no_input():
+    model, batch = make(variant="zero"), kinds.items(KINDS)
+    inputs, there = {"image": batch["image"]}, torch.arange(12) % 3 == 0
+    terms = model.loss(inputs, target=batch, observed={"label": there}, generator=torch.Generator().manual_seed(7))
+    q = model.posterior(inputs)["shared"]
+    z = q.mean + (0.5 * q.logvar).exp() * kinds.noise(12, kinds.LATENT, seed=7)
+    expected = [kinds.log_px(model, "label", z[i], batch["label"][i]) for i in range(12) if there[i]]
+    assert terms["recon/label"].item() == pytest.approx(torch.stack(expected).mean().item(), rel=1e-12)
+    hidden = {"label": torch.zeros(12, dtype=torch.bool)}
+    assert "recon/label" not in model.loss(inputs, target=batch, observed=hidden)
+
+
 def test_refinement_is_decoding_the_missing_and_encoding_again():
     model, batch = make(variant="zero").eval(), kinds.items(("image",))
     z = model.posterior(batch)["shared"].mean
