@@ -348,6 +348,19 @@ def test_verbs_have_the_promised_shapes_even_for_one_item(shared):
     assert torch.equal(steps["label"][0], steps["label"][4]) and not torch.equal(steps["image"][0], steps["image"][4])
 
 
+@pytest.mark.parametrize("shared", [4, (1, 3)])
+def test_samples_are_decoded_draws_of_the_priors(shared):
+    model, g = small(shared=shared), seeded(4)
+    if shared == 4:
+        content = torch.randn(6, 4, dtype=F64, generator=g)
+    else:
+        content = nn.functional.one_hot(draw(Concrete.uniform(6, 1, 3, temperature=T, like=torch.zeros(1, dtype=F64)), g).argmax(-1), 3)[:, 0].double()
+    style = torch.randn(6, 2, dtype=F64, generator=g)
+    found = model.sample(6, seeded(4))
+    assert torch.equal(found["image"], model.decoders["image"](torch.cat([style, content], -1)).sigmoid())
+    assert torch.equal(found["label"], model.decoders["label"](content).softmax(-1))
+
+
 def test_cross_synthesis_takes_the_class_from_the_label_and_the_style_from_an_image_or_the_prior():
     model, batch = small(), items(PAIR, 4)
     label, style = only(batch, "label"), {"image": batch["image"].flip(0)}
@@ -409,17 +422,24 @@ def test_likelihood_of_an_exact_model_is_the_evidence_whatever_the_chunking():
             assert linear().log_likelihood(observation(names, 3), samples, chunk).tolist() == pytest.approx([exact] * 3, abs=1e-9)
 
 
-def test_likelihood_of_a_concrete_model_approaches_quadrature():
-    model, x = small(("attributes",), (1, 2)), items(("attributes",), 2)
+@pytest.mark.parametrize("names", [("attributes",), ("label", "attributes")])
+def test_likelihood_of_a_concrete_model_approaches_quadrature(names):
+    # also from several modalities the decoders read the draw itself, and not its root
+    model, x = small(names, (1, 2)), items(names, 2)
     u = torch.linspace(-30, 30, 4001, dtype=F64)  # logit of z_1, in which the density of the prior is smooth
     z = torch.stack([u.sigmoid(), (-u).sigmoid()], -1)
-    log_prior = Concrete.uniform(2, temperature=T, like=z).log_prob(z) + z.log().sum(-1)
+    log_p = (Concrete.uniform(2, temperature=T, like=z).log_prob(z) + z.log().sum(-1))[:, None].expand(-1, 2)
     with torch.no_grad():
-        logits = model.decoders["attributes"](z)
-        exact = [(torch.distributions.Bernoulli(logits=logits, validate_args=False).log_prob(row).sum(-1) + log_prior).logsumexp(0) for row in x["attributes"]]
-    exact = torch.stack(exact) + math.log(60 / 4000)
+        for m in names:
+            logits = model.decoders[m](z)[:, None]
+            family = torch.distributions.Bernoulli(logits=logits, validate_args=False) if m == "attributes" else None
+            log_p = log_p + (family.log_prob(x[m]) if family else x[m] * logits.log_softmax(-1)).sum(-1)
+    exact = log_p.logsumexp(0) + math.log(60 / 4000)
     found = model.log_likelihood(x, 20_000, 5000, seeded(0))
     assert torch.allclose(found, exact, atol=0.02)
+
+
+def test_likelihood_is_finite_for_several_variables_with_styles():
     assert torch.isfinite(small(TRIPLE, (2, 3)).log_likelihood(items(TRIPLE, 3), 20)).all()
 
 

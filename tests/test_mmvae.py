@@ -325,12 +325,39 @@ def test_the_order_of_items_does_not_matter():
         assert torch.allclose(model.log_px(m, z, batch[m])[:, order], model.log_px(m, z[:, order], shuffled[m]))
 
 
-def test_a_target_can_differ_from_the_input():
-    model, noisy = make(), kinds.items(PAIR)
+@pytest.mark.parametrize("bound", BOUND_NAMES)
+def test_a_target_can_differ_from_the_input(bound):
+    model, noisy = make(bound=bound), kinds.items(PAIR)
     clean = {m: x.clone() for m, x in noisy.items()}
     clean["image"] = clean["image"].round()
     one, two = (model.loss(noisy, target=t, generator=generator()) for t in (None, clean))
     assert one["image/kl"].item() == two["image/kl"].item() and one["loss"].item() != two["loss"].item()
+
+
+def test_a_translation_decodes_the_mean_of_the_mixture_or_a_draw_of_one_expert():
+    model, batch = make(), kinds.items(PAIR, n=40)
+    decoder, experts = model.decoders["image"], [model.encoders[m](batch[m]) for m in PAIR]
+    assert torch.allclose(model.translate(batch, "image"), decoder((experts[0].loc + experts[1].loc) / 2).sigmoid().detach())
+    g = generator(2)
+    draws = [decoder(q.rsample(generator=g)).sigmoid() for q in experts]
+    found = model.translate(batch, "image", sample=True, generator=generator(2))
+    first, second = (torch.isclose(found, x).flatten(1).all(1) for x in draws)
+    assert bool((first ^ second).all()) and 8 < int(first.sum()) < 32
+
+
+def test_samples_are_decoded_draws_of_the_learnt_prior():
+    model = make()
+    model.prior_scale.data = torch.tensor([0.0, 2.0, -1.0], dtype=F64)
+    z = Laplace(torch.zeros(5, 3, dtype=F64), 3 * model.prior_scale.softmax(0).expand(5, 3)).rsample(generator=generator(4))
+    found = model.sample(5, generator(4))
+    assert torch.allclose(found["image"], model.decoders["image"](z).sigmoid())
+    assert torch.allclose(found["label"], model.decoders["label"](z).softmax(-1))
+
+
+def test_a_likelihood_has_no_weights():
+    batch = kinds.items(PAIR, n=3)
+    one, two = (make(weights=w).log_likelihood(batch, 5, generator=generator()) for w in (None, {"label": 7.0}))
+    assert torch.equal(one, two)
 
 
 def test_verbs_have_the_promised_shapes_even_for_one_item():

@@ -402,6 +402,15 @@ def test_some_of_three_modalities_need_the_extension():
     assert kl(q["private/speech"], model.prior("private/speech", 12)).abs().max().item() == 0
 
 
+def test_samples_share_one_draw_of_the_content_and_draw_each_style():
+    model, g = make(), generator(4)
+    content, *styles = (torch.randn(5, size, dtype=F64, generator=g) for size in (SHARED, PRIVATE, PRIVATE))
+    found = model.sample(5, generator(4))
+    for m, style in zip(PAIR, styles):
+        params = model.decoders[m](torch.cat([style, content], -1))
+        assert torch.equal(found[m], params.sigmoid() if m == "image" else params)
+
+
 def test_verbs_have_the_promised_shapes_even_for_one_item():
     model, batch = make(), kinds.items(PAIR, n=1)
     assert {m: tuple(x.shape) for m, x in model.sample(4, generator()).items()} == {"speech": (4, 5, 4), "image": (4, 1, 4, 4)}
