@@ -216,6 +216,16 @@ def test_mutual_divergences_train_both_encoders():
             assert all(g is None for g in kinds.gradients(term, model.decoders.parameters()))
 
 
+def test_the_loss_is_the_weighted_sum_of_its_unweighted_terms():
+    terms, total = loss(make(alpha=0.6, beta_joint=0.9, beta_uni=0.3, gamma=0.4)), 0.0
+    for s in subsets(KINDS):
+        name, single = "+".join(s), len(s) == 1
+        part = (0.4 if single else 1.0) * sum(terms[f"{name}/recon/{m}"] for m in s) - (0.3 if single else 0.9) * terms[f"{name}/kl"]
+        part = part - 0.6 * sum(v for k, v in terms.items() if k.startswith(f"{name}/kl/"))
+        total = total + float(omega(len(s), 3)) * part
+    assert terms["loss"].item() == pytest.approx(-total.item(), rel=1e-12)
+
+
 def test_counts_of_the_lattice_for_three_modalities():
     terms = loss(make())
     assert sum("/kl/" in k for k in terms) == 9 and sum(k.endswith("/kl") for k in terms) == 7

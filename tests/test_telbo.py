@@ -128,8 +128,13 @@ def test_running_statistics_follow_the_joint_posterior():
     decoder = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
     parts = {"decoders": {"label": decoder}, "likelihoods": {"label": CategoricalLikelihood()}, "latent_dim": 3}
     model = TELBO(kinds.encoder(("label",)), {"label": kinds.encoder(("label",))}, **parts).double()
-    loss(model, kinds.items(("label",)))
+    batch = kinds.items(("label",))
+    loss(model, batch)
     assert decoder[1].num_batches_tracked.item() == 1
+    # the frozen decoder normalises as the other does, and stays in training mode
+    z = kinds.noise(12, 3, seed=0)
+    frozen = model.log_px_frozen("label", z, batch["label"])
+    assert model.training and decoder.training and torch.equal(frozen, model.log_px("label", z, batch["label"]))
 
 
 # --- an independent second computation

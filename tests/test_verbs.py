@@ -124,6 +124,16 @@ def test_a_target_must_hold_what_the_batch_holds(name):
         make(name).loss(batch, target={"label": batch["label"]})
 
 
+@EVERY
+def test_weights_change_the_loss_and_none_of_its_terms(name):
+    one, two, batch = make(name), make(name), items(name)
+    for option, value in (("beta", 0.3), ("alpha", 0.2), ("gamma", 0.6), ("weights", {"image": 2.0, "label": 5.0})):
+        if hasattr(two, option):
+            setattr(two, option, value)
+    plain, weighted = loss(one, batch), loss(two, batch)
+    assert plain.pop("loss") != weighted.pop("loss") and plain == weighted
+
+
 # --- hiding
 
 
@@ -190,5 +200,6 @@ def test_labels_of_a_cvae_are_named(as_a_reader):
     whole = torch.nn.functional.one_hot(torch.tensor([0, 1]), 3)  # whole numbers, and another precision, are no matter
     found = [model.decode({"shared": z, "label": label})["image"] for label in (whole, whole.float(), whole.double())]
     assert torch.equal(found[0], found[2]) and torch.equal(found[1], found[2])
+    assert BUILD["cvae"]().decode({"shared": z.float(), "label": whole.double()})["image"].dtype == torch.float32
     with pytest.raises(ValueError, match="modality and label are both called 'label'"):
         CVAE(model.encoder, model.decoder, model.likelihood, 3, 3, modality="label")
