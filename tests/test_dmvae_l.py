@@ -510,6 +510,12 @@ def test_bad_settings_targets_masks_and_latents_are_named(as_a_reader):
         DMVAE_L(*parts, model.private_dims, (1, 0), 10)
     with pytest.raises(ValueError, match="private_dims are given for"):
         DMVAE_L(*parts, {"image": 2}, 3, 10)
+    for options, wanted in (({"temperature": 0.5}, r"Concrete of shape \[1, 3\] at temperature 0.5"), ({"shared": (3, 1)}, "Concrete of shape"), ({"shared": 3}, "Normal of")):
+        pieces = {"encoders": model.encoders, "decoders": model.decoders, "likelihoods": model.likelihoods, "private_dims": model.private_dims}
+        other = DMVAE_L(**{**pieces, "shared": (1, 3), "n_data": 10, **options})
+        for verb in (other.loss, other.posterior):
+            with pytest.raises(ValueError, match=rf"encoder of 'image': its shared latent is a Concrete of shape \[1, 3\] at temperature 0.66, wanted a {wanted}"):
+                verb(batch)
     with pytest.raises(ValueError, match="n_data: found 4 for a batch of 6"):
         small(n_data=4).loss(batch)
     for verb in (model.loss, model.log_likelihood):

@@ -53,6 +53,24 @@ def pooled(experts: Mapping[str, Normal], present: Mapping[str, Bool[Tensor, "..
     return product([*members, masked(prior, nobody)])
 
 
+def encoded(encoders: Modules, batch: Mapping[str, Tensor], prior: Normal | Concrete) -> dict[str, dict[str, Normal | Concrete]]:
+    """What the encoder of each modality says: `shared`, and `private` where it has one.
+
+    Raises ValueError for a shared latent of another family, size or temperature than its prior.
+    """
+    codes = {m: encoders[m](x) for m, x in batch.items()}
+    for m, q in codes.items():
+        if _kind(q["shared"]) != _kind(prior):
+            raise ValueError(f"encoder of {m!r}: its shared latent is a {_kind(q['shared'])}, wanted a {_kind(prior)} as in the model; build both alike")
+    return codes
+
+
+def _kind(q: Normal | Concrete) -> str:
+    if isinstance(q, Normal):
+        return f"Normal of shape {list(q.mean.shape[1:])}"
+    return f"Concrete of shape {list(q.logits.shape[1:])} at temperature {q.temperature:g}"
+
+
 def combined(experts: Sequence[Normal | Concrete]) -> Normal | Concrete:
     """The joint posterior of two experts or more, with the prior among them; one alone is left as it is."""
     if len(experts) == 1:

@@ -38,7 +38,7 @@ class DMVAE_L(nn.Module):
     """
 
     PRESETS = {
-        # The text gives no lambda and no beta; T is in appendix A.2.  Adam at 1e-3 and batches of 100 for MNIST.
+        # The text gives no lambda, no beta and no weighting of its own; T is in appendix A.2.  Adam at 1e-3 and batches of 100 for MNIST.
         "paper": {"temperature": 0.66, "root": True, "weighting": "unbiased"},
         # Of the first author's development code, near the reported MNIST setting with few labels; lambda rises to 1e5.
         "code": {"temperature": 0.66, "root": True, "weighting": "probtorch", "weights": {"label": 1e4},
@@ -100,9 +100,9 @@ class DMVAE_L(nn.Module):
         check_batch(batch, self.likelihoods, self.event_shapes, allow_empty=True, like=parameter_like(self))
         if not batch:
             return self.prior(n)
-        codes = {m: self.encoders[m](x) for m, x in batch.items()}
-        private = {split.key(m): q["private"] for m, q in codes.items() if self.private_dims[m]}
         prior = self.prior(len(next(iter(batch.values()))))
+        codes = split.encoded(self.encoders, batch, prior["shared"])
+        private = {split.key(m): q["private"] for m, q in codes.items() if self.private_dims[m]}
         return {**prior, **private, "shared": split.combined([q["shared"] for q in codes.values()])}
 
     def decode(self, latents: split.Latents) -> dict[str, Tensor]:
@@ -156,8 +156,8 @@ class DMVAE_L(nn.Module):
 
     def _terms(self, batch: Batch, target: Batch, generator: torch.Generator | None) -> dict[str, Tensor]:
         """The terms of a group of items that have all the modalities of the batch; one private draw serves every source."""
-        codes = {m: self.encoders[m](x) for m, x in batch.items()}
         prior = self.prior(len(next(iter(batch.values()))))
+        codes = split.encoded(self.encoders, batch, prior["shared"])
         private = {m: q["private"] for m, q in codes.items() if self.private_dims[m]}
         z = {m: q.rsample(generator=generator) for m, q in private.items()}
         styles = {m: self._densities(q, prior[split.key(m)], z[m]) for m, q in private.items()}
