@@ -89,8 +89,8 @@ class ExPostDensity:
         """
         check_positive("items", items)
         check_positive("chunk", chunk)
-        if not data:
-            raise ValueError("ExPostDensity: the data are empty, wanted the tensor of each modality that the model has seen")
+        if not isinstance(data, Mapping) or not data:
+            raise ValueError(f"ExPostDensity: the data are an empty or nameless {type(data).__name__}, wanted a dict from modality name to tensor")
         total = min(items, len(next(iter(data.values()))))
         means, training = [], model.training
         model.eval()

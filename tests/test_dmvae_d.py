@@ -444,7 +444,7 @@ def test_a_density_follows_the_type_of_the_model_and_must_have_its_size():
     model, batch = small(), items(PAIR, 40)
     double = fitted(model, batch).log_likelihood(batch, 5, generator=seeded(0))
     model.density = model.density.to(torch.zeros(1))
-    assert model.sample(3)["image"].dtype == F64
+    assert model.sample(3)["image"].dtype == F64 and model._fitted("sample").means.dtype == F64
     assert torch.allclose(model.log_likelihood(batch, 5, generator=seeded(0)), double, rtol=1e-4)
     model.density = ExPostDensity.fit(torch.randn(9, C + 1), components=1)
     with pytest.raises(ValueError, match="model.density has 4 dimensions and c has 3"):
@@ -593,6 +593,10 @@ def test_bad_settings_targets_masks_and_latents_are_named(as_a_reader):
             DMVAE_D(model.encoders, model.decoders, model.likelihoods, *sizes)
     with pytest.raises(KeyError, match="unknown critic 'dot'"):
         small(contrast={"critic": "dot"}).loss(batch)
+    with pytest.raises(ValueError, match="decoder of 'image' cannot read 6 numbers, its private and shared latents together"):
+        DMVAE_D(model.encoders, model.decoders, model.likelihoods, S, C + 1)
+    with pytest.raises(KeyError, match=r"optimizers: found \['adam'\], wanted 'model' and 'discriminators'"):
+        fit(model, batch, epochs=1, batch_size=3, optimizers={"adam": torch.optim.Adam(model.parameters())}, progress=False)
     with pytest.raises(ValueError, match="decoders are given for"):
         DMVAE_D({"image": nn.Identity()}, {}, {}, 2, 2)
     with pytest.raises(KeyError, match="target lacks modality 'label'"):
@@ -601,7 +605,7 @@ def test_bad_settings_targets_masks_and_latents_are_named(as_a_reader):
         model.loss(batch, observed={m: torch.zeros(6, dtype=torch.bool) for m in batch})
     with pytest.raises(KeyError, match="unknown latent 'private/imge'.* did you mean 'private/image'"):
         model.decode({"shared": torch.zeros(1, C).double(), "private/imge": torch.zeros(1, S).double()})
-    with pytest.raises(KeyError, match="unknown latent 'shared'"):
+    with pytest.raises(KeyError, match="latents: found 'private/image', wanted 'shared'"):
         model.decode({"private/image": torch.zeros(1, S).double()})
     one = {"shared": torch.zeros(1, C).double(), "private/image": torch.zeros(1, S).double()}
     with pytest.raises(ValueError, match=r"latents\['private/image'\]: found shape \[1, 7\], wanted 2 numbers in the last axis"):

@@ -126,8 +126,9 @@ def test_bad_latents_and_files_are_named(as_a_reader, tmp_path):
         ExPostDensity.fit(clusters().index_fill(0, torch.tensor([3]), float("nan")), components=2)
     with pytest.raises(ValueError, match=r"found latents of shape \[12\], wanted \[items, latent\]"):
         ExPostDensity.fit(clusters(12)[:, 0], components=2)
-    with pytest.raises(ValueError, match="the data are empty"):
-        ExPostDensity.of(torch.nn.Identity(), {})
+    for data, kind in (({}, "dict"), ([torch.ones(9, 2)], "list")):
+        with pytest.raises(ValueError, match=f"the data are an empty or nameless {kind}, wanted a dict"):
+            ExPostDensity.of(torch.nn.Identity(), data)
     with pytest.raises(ValueError, match="components: found 0"):
         ExPostDensity.fit(clusters(), components=0)
     with pytest.raises(ValueError, match=r"found \[3\] weights"):

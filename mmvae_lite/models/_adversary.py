@@ -36,8 +36,11 @@ def adversarial_step(
 ) -> dict[str, Tensor]:
     """First the discriminators' step, then the model's against them, on the same codes; for the `step` of `fit`.
 
-    Returns the terms of the loss and `discriminator/<modality>`, each discriminator's own loss.
+    Returns the terms of the loss and `discriminator/<modality>`, each discriminator's own loss.  Raises KeyError unless
+    `optimizers` holds `model` and `discriminators`.
     """
+    if not {"model", "discriminators"} <= set(optimizers):
+        raise KeyError(f"optimizers: found {sorted(optimizers)}, wanted 'model' and 'discriminators', see model.optimizers()")
     codes = model.draw(batch, observed, generator)
     judged = model.discriminator_losses(codes, generator)
     if judged:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmvae_lite.checks import check_name, check_positive
 from mmvae_lite.distributions import Concrete, Likelihood, Normal
 from mmvae_lite.experts import concrete_product, masked, product, product_with_prior, quotient
-from mmvae_lite.models._common import all_weights, decode_flat, event_shapes, traversal
+from mmvae_lite.models._common import all_weights, decode_flat, event_shapes, shared_latent, traversal
 
 Latents = Mapping[str, Float[Tensor, "..."]]
 Modules = Mapping[str, nn.Module] | nn.ModuleDict
@@ -33,8 +33,17 @@ def for_each(modalities: Sequence[str], values: float | int | Mapping[str, float
 
 
 def split_event_shapes(decoders: Modules, latent_dims: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-    """The shape of one item of each modality, for decoders whose latents differ in size."""
-    return {m: event_shapes({m: decoder}, latent_dims[m])[m] for m, decoder in decoders.items()}
+    """The shape of one item of each modality, for decoders whose latents differ in size.
+
+    Raises ValueError for a decoder that cannot read a latent of its size.
+    """
+    shapes = {}
+    for m, decoder in decoders.items():
+        try:
+            shapes |= event_shapes({m: decoder}, latent_dims[m])
+        except RuntimeError as e:
+            raise ValueError(f"decoder of {m!r} cannot read {latent_dims[m]} numbers, its private and shared latents together ({e})") from None
+    return shapes
 
 
 def pooled(experts: Mapping[str, Normal], present: Mapping[str, Bool[Tensor, "..."]], form: str) -> Normal:
@@ -113,8 +122,7 @@ def decode_means(
 
     Raises KeyError for an unknown latent or without a shared one, ValueError for shapes that do not fit.
     """
-    check_name("latent", "shared", latents)
-    lead = latents["shared"].shape[:-1]
+    lead = shared_latent(latents, shared_dim).shape[:-1]
     widths = {"shared": shared_dim, **{key(m): dim for m, dim in private_dims.items() if dim}}
     for name, z in latents.items():
         check_name("latent", name, widths)
