@@ -9,12 +9,21 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mmvae_lite.checks import check_batch, check_name, check_positive
+from mmvae_lite.checks import check_name, check_positive
 from mmvae_lite.distributions import Likelihood, Normal, kl
 from mmvae_lite.experts import quotient
+from mmvae_lite.models import _one_latent as one_latent
 from mmvae_lite.models._common import (
-    add_mean, all_weights, check_same_modalities, check_target, decode_flat, encode, event_shapes, evidence, hide_one,
-    parameter_like, presence, reparameterised, shared_latent, subset_name, traversal,
+    add_mean,
+    all_weights,
+    check_same_modalities,
+    check_target,
+    encode,
+    event_shapes,
+    hide_one,
+    presence,
+    reparameterised,
+    subset_name,
 )  # fmt: skip
 
 VARIANTS = ("joint", "zero", "kl")
@@ -90,12 +99,9 @@ class JMVAE(nn.Module):
     def modalities(self) -> tuple[str, ...]:
         return tuple(self.decoders)
 
-    def _check(self, batch: Mapping[str, Tensor], allow_empty: bool = False) -> None:
-        check_batch(batch, self.likelihoods, self.event_shapes, allow_empty, parameter_like(self))
-
-    def prior(self, n: int) -> Normal:
-        """p(z) = N(0, I) of shape [n, latent]."""
-        return Normal.standard(n, self.latent_dim, like=parameter_like(self))
+    _check, prior, decode, log_px = one_latent.check, one_latent.prior, one_latent.decode, one_latent.log_px
+    sample, swap = one_latent.sample, one_latent.swap
+    traverse, log_likelihood = one_latent.traverse, one_latent.log_likelihood
 
     def joint(self, batch: Mapping[str, Tensor], seen: Mapping[str, Tensor] | None = None) -> Normal:
         """q(z | x_1 .. x_M), [batch, latent], with zeros for what the batch lacks or `seen` (bool [batch]) hides."""
@@ -124,15 +130,6 @@ class JMVAE(nn.Module):
             f"JMVAE-{self.variant} has no encoder for {name!r} alone; give every modality, "
             "or use variant 'zero', or 'kl' with an extension"
         )
-
-    def decode(self, latents: Mapping[str, Float[Tensor, "*lead latent"]]) -> dict[str, Tensor]:
-        """The mean of p(x_m | z) for every modality, [*lead, *event]."""
-        z = shared_latent(latents, self.latent_dim)
-        return {m: self.likelihoods[m].mean(decode_flat(d, z)) for m, d in self.decoders.items()}
-
-    def log_px(self, name: str, z: Float[Tensor, "*lead batch latent"], x: Float[Tensor, "batch *event"]) -> Float[Tensor, "*lead batch"]:
-        """log p(x_m | z) of one modality, unweighted."""
-        return self.likelihoods[name].log_prob(decode_flat(self.decoders[name], z), x)
 
     def loss(
         self,
@@ -174,11 +171,6 @@ class JMVAE(nn.Module):
             bound = bound - self.alpha * terms[f"kl/{name}"]
         return {"loss": -bound, **terms}
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """Means of p(x_m | z) at n joint draws z ~ p(z), each [n, *event]."""
-        check_positive("n", n)
-        return self.decode({"shared": self.prior(n).rsample(generator=generator)})
-
     def translate(
         self,
         batch: Mapping[str, Tensor],
@@ -196,18 +188,3 @@ class JMVAE(nn.Module):
         for _ in range(refine):
             z = reparameterised(self.joint({**self.decode({"shared": z}), **batch}), sample, generator)
         return self.likelihoods[to].mean(self.decoders[to](z))
-
-    def swap(self, content: Mapping[str, Tensor], style: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Raises NotImplementedError: JMVAE has one shared latent and no private style."""
-        raise NotImplementedError("JMVAE has one shared latent and no private style; use PVAE, DMVAE-D or DMVAE-L")
-
-    def traverse(self, latents: Mapping[str, Tensor], dim: int, values: Float[Tensor, "steps"]) -> dict[str, Tensor]:
-        """Decode one latent [latent] with coordinate `dim` set to each of `values`: [steps, *event]."""
-        return self.decode({"shared": traversal(shared_latent(latents, self.latent_dim), dim, values)})
-
-    def log_likelihood(
-        self, batch: Mapping[str, Tensor], samples: int = 1000, chunk: int = 100, generator: torch.Generator | None = None
-    ) -> Float[Tensor, "batch"]:
-        """An importance-sampled lower bound of log p(x_S) per item, in nats, with q(z | x_S) as proposal."""
-        self._check(batch)
-        return evidence(self.posterior(batch)["shared"], self.log_px, batch, samples, chunk, generator)

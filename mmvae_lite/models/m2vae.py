@@ -11,11 +11,18 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mmvae_lite.checks import check_batch, check_name, check_positive
+from mmvae_lite.checks import check_name, check_positive
 from mmvae_lite.distributions import Likelihood, Normal, kl
+from mmvae_lite.models import _one_latent as one_latent
 from mmvae_lite.models._common import (
-    add_mean, all_weights, check_same_modalities, check_target, decode_flat, encode, event_shapes, evidence,
-    parameter_like, presence, reparameterised, shared_latent, subset_name, traversal,
+    add_mean,
+    all_weights,
+    check_same_modalities,
+    check_target,
+    encode,
+    event_shapes,
+    presence,
+    subset_name,
 )  # fmt: skip
 
 Subset = tuple[str, ...]
@@ -93,12 +100,9 @@ class M2VAE(nn.Module):
     def modalities(self) -> Subset:
         return tuple(self.decoders)
 
-    def _check(self, batch: Mapping[str, Tensor], allow_empty: bool = False) -> None:
-        check_batch(batch, self.likelihoods, self.event_shapes, allow_empty, parameter_like(self))
-
-    def prior(self, n: int) -> Normal:
-        """p(z) = N(0, I) of shape [n, latent]."""
-        return Normal.standard(n, self.latent_dim, like=parameter_like(self))
+    _check, prior, decode, log_px = one_latent.check, one_latent.prior, one_latent.decode, one_latent.log_px
+    sample, translate = one_latent.sample, one_latent.translate
+    swap, traverse, log_likelihood = one_latent.swap, one_latent.traverse, one_latent.log_likelihood
 
     def posterior(self, batch: Mapping[str, Float[Tensor, "batch ..."]], n: int = 1) -> dict[str, Normal]:
         """q(z | x_S) by the encoder of exactly this subset, [batch, latent], under the key `shared`.
@@ -110,15 +114,6 @@ class M2VAE(nn.Module):
             return {"shared": self.prior(n)}
         name = subset_name(batch, self.modalities)
         return {"shared": encode(self.encoders[name], name.split("+"), batch)}
-
-    def decode(self, latents: Mapping[str, Float[Tensor, "*lead latent"]]) -> dict[str, Tensor]:
-        """The mean of p(x_m | z) for every modality, [*lead, *event]."""
-        z = shared_latent(latents, self.latent_dim)
-        return {m: self.likelihoods[m].mean(decode_flat(d, z)) for m, d in self.decoders.items()}
-
-    def log_px(self, name: str, z: Float[Tensor, "*lead batch latent"], x: Float[Tensor, "batch *event"]) -> Float[Tensor, "*lead batch"]:
-        """log p(x_m | z) of one modality, unweighted."""
-        return self.likelihoods[name].log_prob(decode_flat(self.decoders[name], z), x)
 
     def loss(
         self,
@@ -181,31 +176,3 @@ class M2VAE(nn.Module):
         shapley, sizes = self.lattice == "shapley", range(len(self.decoders) + 1)
         table = [[float(omega(s, n)) if shapley and 1 <= s <= n else 1.0 for n in sizes] for s in sizes]
         return torch.tensor(table, dtype=dtype, device=held.device)[:, held]
-
-    def sample(self, n: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """Means of p(x_m | z) at n joint draws z ~ p(z), each [n, *event]."""
-        check_positive("n", n)
-        return self.decode({"shared": self.prior(n).rsample(generator=generator)})
-
-    def translate(
-        self, batch: Mapping[str, Tensor], to: str, sample: bool = False, generator: torch.Generator | None = None
-    ) -> Float[Tensor, "batch *event"]:
-        """The mean of p(x_to | z) with z the mean of q(z | x_S), or a draw from it."""
-        check_name("modality", to, self.modalities)
-        z = reparameterised(self.posterior(batch)["shared"], sample, generator)
-        return self.likelihoods[to].mean(self.decoders[to](z))
-
-    def swap(self, content: Mapping[str, Tensor], style: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Raises NotImplementedError: M2VAE has one shared latent and no private style."""
-        raise NotImplementedError("M2VAE has one shared latent and no private style; use PVAE, DMVAE-D or DMVAE-L")
-
-    def traverse(self, latents: Mapping[str, Tensor], dim: int, values: Float[Tensor, "steps"]) -> dict[str, Tensor]:
-        """Decode one latent [latent] with coordinate `dim` set to each of `values`: [steps, *event]."""
-        return self.decode({"shared": traversal(shared_latent(latents, self.latent_dim), dim, values)})
-
-    def log_likelihood(
-        self, batch: Mapping[str, Tensor], samples: int = 1000, chunk: int = 100, generator: torch.Generator | None = None
-    ) -> Float[Tensor, "batch"]:
-        """An importance-sampled lower bound of log p(x_S) per item, in nats, with q(z | x_S) as proposal."""
-        self._check(batch)
-        return evidence(self.posterior(batch)["shared"], self.log_px, batch, samples, chunk, generator)

@@ -9,12 +9,21 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mmvae_lite.bounds import BOUNDS, ESTIMATORS, moe_bound, moe_linear_time, moe_naive
-from mmvae_lite.checks import check_batch, check_name, check_positive
+from mmvae_lite.checks import check_name, check_positive
 from mmvae_lite.distributions import Laplace, Likelihood, Normal, kl
 from mmvae_lite.experts import Mixture
+from mmvae_lite.models import _one_latent as one_latent
 from mmvae_lite.models._common import (
-    add_mean, all_weights, check_same_modalities, check_target, decode_flat, event_shapes, importance_log_likelihood,
-    in_chunks, parameter_like, presence, shared_latent, traversal,
+    add_mean,
+    all_weights,
+    check_same_modalities,
+    check_target,
+    decode_flat,
+    event_shapes,
+    importance_log_likelihood,
+    in_chunks,
+    parameter_like,
+    presence,
 )  # fmt: skip
 
 Latent = Normal | Laplace
@@ -81,8 +90,8 @@ class MMVAE(nn.Module):
     def modalities(self) -> tuple[str, ...]:
         return tuple(self.encoders)
 
-    def _check(self, batch: Mapping[str, Tensor]) -> None:
-        check_batch(batch, self.likelihoods, self.event_shapes, like=parameter_like(self))
+    _check, decode = one_latent.check, one_latent.decode
+    sample, swap, traverse = one_latent.sample, one_latent.swap, one_latent.traverse
 
     def prior(self, n: int) -> Latent:
         """p(z), centred at 0, of shape [n, latent]; `prior_scale` holds the scale's logits, or log-variances for a Normal."""
@@ -100,11 +109,6 @@ class MMVAE(nn.Module):
         """The mixture of the experts of whatever modalities are there, under the key `shared`; of one, its expert."""
         experts = tuple(self.experts(batch).values())
         return {"shared": experts[0] if len(experts) == 1 else Mixture(experts)}
-
-    def decode(self, latents: Mapping[str, Float[Tensor, "*lead latent"]]) -> dict[str, Tensor]:
-        """The mean of p(x_m | z) for every modality, [*lead, *event]."""
-        z = shared_latent(latents, self.latent_dim)
-        return {m: self.likelihoods[m].mean(decode_flat(d, z)) for m, d in self.decoders.items()}
 
     def log_px(self, name: str, z: Float[Tensor, "*lead batch latent"], x: Float[Tensor, "batch *event"]) -> Float[Tensor, "*lead batch"]:
         """log p(x_m | z) of one modality, unweighted."""
@@ -163,11 +167,6 @@ class MMVAE(nn.Module):
             add_mean(terms, f"{expert}/kl", divergence[row], there[expert])
         return terms
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """Means of p(x_m | z) at n joint draws z ~ p(z), each [n, *event]."""
-        check_positive("n", n)
-        return self.decode({"shared": self.prior(n).rsample(generator=generator)})
-
     def translate(
         self, batch: Mapping[str, Tensor], to: str, sample: bool = False, generator: torch.Generator | None = None
     ) -> Float[Tensor, "batch *event"]:
@@ -175,16 +174,6 @@ class MMVAE(nn.Module):
         check_name("modality", to, self.modalities)
         q = Mixture(tuple(self.experts(batch).values()))
         return self.likelihoods[to].mean(self.decoders[to](q.draw(generator) if sample else q.mean))
-
-    def swap(self, content: Mapping[str, Tensor], style: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Raises NotImplementedError: MMVAE has one shared latent and no private style."""
-        raise NotImplementedError("MMVAE has one shared latent and no private style; use PVAE, DMVAE-D or DMVAE-L")
-
-    def traverse(
-        self, latents: Mapping[str, Float[Tensor, "latent"]], dim: int, values: Float[Tensor, "steps"]
-    ) -> dict[str, Tensor]:
-        """Decode one latent with coordinate `dim` set to each of `values`: [steps, *event] for each modality."""
-        return self.decode({"shared": traversal(shared_latent(latents, self.latent_dim), dim, values)})
 
     def log_likelihood(
         self,
