@@ -45,3 +45,10 @@ def test_code_is_escaped():
     two = page.Model("B", "", ("x > y",))
     html = page.pair_html(one, two, page.difference(one, two))
     assert "x &lt; y" in html and "x &gt; y" in html and 'id="pair-a-b"' in html
+
+
+def test_every_model_fits_on_a_few_pages():
+    """A model is read beside its paper: 220 lines with docstrings are the most, blank ones not counted."""
+    for key in MODELS:
+        lines = [line for line in (ROOT / page.MODELS / f"{key}.py").read_text(encoding="utf-8").splitlines() if line.strip()]
+        assert len(lines) <= 220, f"{key}.py has {len(lines)} lines"
