@@ -328,6 +328,7 @@ def test_discriminator_has_the_sizes_of_the_paper():
     branch = (10 * 500 + 500) + 2 * (500 * 500 + 500)
     joint = 2 * (1000 * 1000 + 1000) + (1000 * 2 + 2)
     net = Discriminator(10, 10)
+    assert {m.negative_slope for m in net.modules() if isinstance(m, torch.nn.LeakyReLU)} == {0.2}
     assert sum(p.numel() for p in net.parameters()) == 2 * branch + joint
     assert net(torch.zeros(3, 10), torch.zeros(3, 10)).shape == (3, 2)
 

@@ -285,6 +285,18 @@ def test_a_masked_modality_equals_an_absent_one(bound):
     assert all(masked[k].item() == pytest.approx(alone[k].item(), rel=1e-12) for k in masked)
 
 
+def test_named_terms_are_means_over_the_items_that_have_both_modalities():
+    model, batch = make(), kinds.items(PAIR, n=4)
+    there = {"label": torch.tensor([1, 1, 0, 0]).bool(), "image": torch.tensor([1, 0, 1, 0]).bool()}
+    terms, g = model.loss(batch, observed=there, generator=generator(3)), generator(3)
+    experts = {m: model.encoders[m](batch[m]) for m in PAIR}
+    draws = {m: q.rsample((4,), g) for m, q in experts.items()}
+    for r, m in itertools.product(PAIR, PAIR):
+        rows = [i for i in range(4) if there[r][i] and there[m][i]]
+        values = [kinds.log_px(model, m, draws[r][k, i], batch[m][i]).item() for i in rows for k in range(4)]
+        assert terms[f"{r}/recon/{m}"].item() == pytest.approx(sum(values) / len(values), rel=1e-10)
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_an_item_that_lacks_a_modality_teaches_that_modality_nothing(estimator):
     model, batch = make(estimator=estimator), kinds.items(PAIR, n=4)

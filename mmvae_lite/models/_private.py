@@ -1,6 +1,8 @@
 """What models with a shared and several private latents have in common: latents are a dict, decoders take both.
 
-The keys are `shared` and `private/<modality>`.  A decoder reads the private latent first, then the shared one.
+The keys are `shared` and `private/<modality>`.  A decoder reads the private latent first, then the shared one.  The verbs
+`decode`, `log_px`, `translate`, `swap` and `traverse` are functions of a model, which takes over by name those that its
+paper leaves as they are; they use its `decoders`, `likelihoods`, `modalities`, `private_dims`, `shared_dim` and `_latents`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mmvae_lite.checks import check_name, check_positive
-from mmvae_lite.distributions import Concrete, Likelihood, Normal
+from mmvae_lite.distributions import Concrete, Normal
 from mmvae_lite.experts import concrete_product, masked, product, product_with_prior, quotient
 from mmvae_lite.models._common import all_weights, decode_flat, event_shapes, shared_latent, traversal
 
@@ -111,27 +113,52 @@ def joined(latents: Latents, modality: str) -> Float[Tensor, "..."]:
     return torch.cat([latents[key(modality)], latents["shared"]], -1)
 
 
-def decode_means(
-    decoders: Modules,
-    likelihoods: Mapping[str, Likelihood],
-    latents: Latents,
-    private_dims: Mapping[str, int],
-    shared_dim: int,
-) -> dict[str, Tensor]:
-    """The mean of p(x_m | s_m, c) for every modality whose latents are given, [*lead, *event].
+def decode(self: nn.Module, latents: Latents) -> dict[str, Tensor]:
+    """The mean of p(x_m | s_m, c) for every modality whose private latent is given, or that has none, [*lead, *event].
 
-    Raises KeyError for an unknown latent or without a shared one, ValueError for shapes that do not fit.
+    `shared` is flat where it is categorical.  Raises KeyError for an unknown latent or without a shared one, ValueError
+    for shapes that do not fit.
     """
-    lead = shared_latent(latents, shared_dim).shape[:-1]
-    widths = {"shared": shared_dim, **{key(m): dim for m, dim in private_dims.items() if dim}}
+    lead = shared_latent(latents, self.shared_dim).shape[:-1]
+    widths = {"shared": self.shared_dim, **{key(m): dim for m, dim in self.private_dims.items() if dim}}
     for name, z in latents.items():
         check_name("latent", name, widths)
         if z.shape[-1:] != (widths[name],):
             raise ValueError(f"latents[{name!r}]: found shape {list(z.shape)}, wanted {widths[name]} numbers in the last axis")
         if z.shape[:-1] != lead:
             raise ValueError(f"latents[{name!r}]: found {list(z.shape[:-1])} items, wanted {list(lead)} as in 'shared'")
-    there = [m for m in decoders if not private_dims[m] or key(m) in latents]
-    return {m: likelihoods[m].mean(decode_flat(decoders[m], joined(latents, m))) for m in there}
+    there = [m for m in self.decoders if not self.private_dims[m] or key(m) in latents]
+    return {m: self.likelihoods[m].mean(decode_flat(self.decoders[m], joined(latents, m))) for m in there}
+
+
+def log_px(self: nn.Module, name: str, latents: Latents, x: Float[Tensor, "batch *event"]) -> Float[Tensor, "*lead batch"]:
+    """log p(x_m | s_m, c) of one modality, unweighted, for flat latents [*lead, batch, latent]."""
+    return self.likelihoods[name].log_prob(decode_flat(self.decoders[name], joined(latents, name)), x)
+
+
+def translate(
+    self: nn.Module, batch: Mapping[str, Tensor], to: str, sample: bool = False, generator: torch.Generator | None = None
+) -> Float[Tensor, "batch *event"]:
+    """The mean of p(x_to | s_to, c); the style is that of x_to, or the prior's where x_to is not in the batch."""
+    check_name("modality", to, self.modalities)
+    latents = self._latents(batch, sample, generator)
+    return self.decode({name: latents[name] for name in ("shared", key(to))})[to]
+
+
+def swap(
+    self: nn.Module,
+    content: Mapping[str, Tensor],
+    style: Mapping[str, Tensor],
+    sample: bool = False,
+    generator: torch.Generator | None = None,
+) -> dict[str, Tensor]:
+    """The shared latent of one batch with the styles of another, item by item; one that `style` lacks is the prior's."""
+    return self.decode(swapped(*(self._latents(b, sample, generator) for b in (content, style))))
+
+
+def traverse(self: nn.Module, latents: Latents, dim: int, values: Float[Tensor, "steps"], of: str = "shared") -> dict[str, Tensor]:
+    """Decode one item with coordinate `dim` of the latent `of` set to each of `values`: [steps, *event]."""
+    return self.decode(traversed(latents, dim, values, of))
 
 
 def swapped(content: Latents, style: Latents) -> dict[str, Tensor]:

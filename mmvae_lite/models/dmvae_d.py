@@ -16,7 +16,7 @@ from mmvae_lite.information import Discriminator, check_items, info_nce
 from mmvae_lite.models import _private as split
 from mmvae_lite.models._adversary import adversarial_step, frozen_tc, permuted_loss
 from mmvae_lite.models._common import (
-    add_mean, check_same_modalities, check_target, decode_flat, parameter_like, presence, reparameterised,
+    add_mean, check_same_modalities, check_target, parameter_like, presence, reparameterised,
 )  # fmt: skip
 
 Batch = Mapping[str, Float[Tensor, "batch ..."]]
@@ -106,6 +106,8 @@ class DMVAE_D(nn.Module):
         """p(s_m) = N(0, I) of shape [n, private]."""
         return Normal.standard(n, self.private_dims[modality], like=parameter_like(self))
 
+    decode, log_px, translate, swap, traverse = split.decode, split.log_px, split.translate, split.swap, split.traverse
+
     def posterior(self, batch: Batch) -> dict[str, Normal]:
         """q(c | x_S) under `shared`; under `private/<modality>` q(s_m | x_m), or its prior where x_m is missing."""
         check_batch(batch, self.likelihoods, self.event_shapes, like=parameter_like(self))
@@ -114,10 +116,6 @@ class DMVAE_D(nn.Module):
         styles = {m: self.private_prior(m, len(shared.mean)) for m in self.modalities}
         styles |= {m: q["private"] for m, q in codes.items()}
         return {"shared": shared, **{split.key(m): q for m, q in styles.items()}}
-
-    def decode(self, latents: split.Latents) -> dict[str, Tensor]:
-        """The mean of p(x_m | c, s_m) for every modality whose private latent is given, [*lead, *event]."""
-        return split.decode_means(self.decoders, self.likelihoods, latents, self.private_dims, self.shared_dim)
 
     def draw(self, batch: Batch, observed: Mapping[str, Tensor] | None = None, generator: torch.Generator | None = None) -> Codes:
         """Encode a batch; put each modality of each item into A or B by a coin; draw one subset of modalities for all.
@@ -205,10 +203,6 @@ class DMVAE_D(nn.Module):
 
     step = staticmethod(adversarial_step)
 
-    def log_px(self, name: str, latents: split.Latents, x: Float[Tensor, "batch *event"]) -> Float[Tensor, "*lead batch"]:
-        """log p(x_m | c, s_m) of one modality, unweighted, for latents [*lead, batch, latent]."""
-        return self.likelihoods[name].log_prob(decode_flat(self.decoders[name], split.joined(latents, name)), x)
-
     def _fitted(self, verb: str) -> ExPostDensity:
         """The density of c, where the model is."""
         if self.density is None:
@@ -228,24 +222,6 @@ class DMVAE_D(nn.Module):
         """Posterior means; with `sample` the styles are drawn, while c enters a decoder as a mean, as in training."""
         q = self.posterior(batch)
         return {name: reparameterised(d, sample and name != "shared", generator) for name, d in q.items()}
-
-    def translate(
-        self, batch: Batch, to: str, sample: bool = False, generator: torch.Generator | None = None
-    ) -> Float[Tensor, "batch *event"]:
-        """The mean of p(x_to | c, s_to); the style is that of x_to, or the prior's where x_to is not in the batch."""
-        check_name("modality", to, self.modalities)
-        latents = self._latents(batch, sample, generator)
-        return self.decode({name: latents[name] for name in ("shared", split.key(to))})[to]
-
-    def swap(
-        self, content: Batch, style: Batch, sample: bool = False, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
-        """c of one batch with the styles of another, item by item; a modality that `style` lacks takes the prior's."""
-        return self.decode(split.swapped(*(self._latents(b, sample, generator) for b in (content, style))))
-
-    def traverse(self, latents: split.Latents, dim: int, values: Float[Tensor, "steps"], of: str = "shared") -> dict[str, Tensor]:
-        """Decode one item with coordinate `dim` of the latent `of` set to each of `values`: [steps, *event]."""
-        return self.decode(split.traversed(latents, dim, values, of))
 
     def log_likelihood(
         self, batch: Batch, samples: int = 1000, chunk: int = 100, generator: torch.Generator | None = None

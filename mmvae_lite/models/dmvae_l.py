@@ -13,7 +13,7 @@ from mmvae_lite.distributions import Concrete, Likelihood, Normal
 from mmvae_lite.experts import concrete_root
 from mmvae_lite.information import DISCRETE_LOGPROBS, WEIGHTS, check_items, factor_log_prob, log_q_matrix, mi_tc_dw
 from mmvae_lite.models import _private as split
-from mmvae_lite.models._common import all_weights, check_same_modalities, check_target, decode_flat, parameter_like, presence
+from mmvae_lite.models._common import all_weights, check_same_modalities, check_target, parameter_like, presence
 
 Batch = Mapping[str, Float[Tensor, "batch ..."]]
 JOINT = "joint"
@@ -77,8 +77,8 @@ class DMVAE_L(nn.Module):
         self.temperature, self.root, self.weighting, self.blocks = temperature, root, weighting, blocks
         self.discrete_logprob, self.beta = discrete_logprob, 1.0
         self.unpaired = tuple(encoders) if unpaired is None else tuple(unpaired)
-        width = torch.Size(self.sizes).numel()
-        self.event_shapes = split.split_event_shapes(decoders, {m: dim + width for m, dim in private_dims.items()})
+        self.shared_dim = torch.Size(self.sizes).numel()
+        self.event_shapes = split.split_event_shapes(decoders, {m: dim + self.shared_dim for m, dim in private_dims.items()})
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -92,6 +92,8 @@ class DMVAE_L(nn.Module):
             return {"shared": Normal.standard(n, *self.sizes, like=like), **private}
         return {"shared": Concrete.uniform(n, *self.sizes, temperature=self.temperature, like=like), **private}
 
+    decode, log_px, traverse = split.decode, split.log_px, split.traverse
+
     def posterior(self, batch: Batch, n: int = 1) -> dict[str, Normal | Concrete]:
         """q(z_s | x_S) under `shared`, and under `private/<modality>` q(z_pm | x_m), or its prior where x_m is missing.
 
@@ -104,13 +106,6 @@ class DMVAE_L(nn.Module):
         codes = split.encoded(self.encoders, batch, prior["shared"])
         private = {split.key(m): q["private"] for m, q in codes.items() if self.private_dims[m]}
         return {**prior, **private, "shared": split.combined([q["shared"] for q in codes.values()])}
-
-    def decode(self, latents: split.Latents) -> dict[str, Tensor]:
-        """The mean of p(x_m | z_pm, z_s), [*lead, *event], for every modality whose private latent is given.
-
-        `shared` is flat: [*lead, dimensions], or [*lead, variables x classes], for example a one-hot label.
-        """
-        return split.decode_means(self.decoders, self.likelihoods, latents, self.private_dims, torch.Size(self.sizes).numel())
 
     def loss(
         self,
@@ -190,10 +185,6 @@ class DMVAE_L(nn.Module):
             estimates.append(torch.stack(mi_tc_dw(log_q, own, log_p, self.n_data, self.weighting)))
         return dict(zip(("mi", "tc", "dw"), sum(estimates)))
 
-    def log_px(self, name: str, latents: split.Latents, x: Float[Tensor, "batch *event"]) -> Float[Tensor, "*lead batch"]:
-        """log p(x_m | z_pm, z_s) of one modality, unweighted, for flat latents [*lead, batch, latent]."""
-        return self.likelihoods[name].log_prob(decode_flat(self.decoders[name], split.joined(latents, name)), x)
-
     def _flat(self, z: Float[Tensor, "..."], experts: int = 1) -> Float[Tensor, "..."]:
         """What a decoder reads of a shared draw; of a joint one the root, because the prior and the experts multiply."""
         if len(self.sizes) == 1:
@@ -237,10 +228,6 @@ class DMVAE_L(nn.Module):
     ) -> dict[str, Tensor]:  # fmt: skip
         """z_s of one batch with the private latents of another, item by item; without `style`, with those of the prior."""
         return self.decode(self._mixed(content, style, sample, generator, hard))
-
-    def traverse(self, latents: split.Latents, dim: int, values: Float[Tensor, "steps"], of: str = "shared") -> dict[str, Tensor]:
-        """Decode one item with coordinate `dim` of the latent `of` set to each of `values`: [steps, *event]."""
-        return self.decode(split.traversed(latents, dim, values, of))
 
     def log_likelihood(
         self, batch: Batch, samples: int = 1000, chunk: int = 100, generator: torch.Generator | None = None

@@ -13,15 +13,7 @@ from mmvae_lite.distributions import Likelihood, Normal, kl
 from mmvae_lite.experts import quotient
 from mmvae_lite.information import check_items, contrastive_hinge, derangement
 from mmvae_lite.models import _private as split
-from mmvae_lite.models._common import (
-    all_weights,
-    check_same_modalities,
-    check_target,
-    decode_flat,
-    parameter_like,
-    presence,
-    reparameterised,
-)
+from mmvae_lite.models._common import all_weights, check_same_modalities, check_target, parameter_like, presence, reparameterised
 
 Batch = Mapping[str, Float[Tensor, "batch ..."]]
 
@@ -92,6 +84,8 @@ class PVAE(nn.Module):
         """r(z_m | x_m) and r(z_s | x_m) of each modality in the batch, as `private` and `shared`; equation 6."""
         return {m: self.encoders[m](x) for m, x in batch.items()}
 
+    decode, log_px, translate, swap, traverse = split.decode, split.log_px, split.translate, split.swap, split.traverse
+
     def posterior(self, batch: Batch) -> dict[str, Normal]:
         """All latents: q(. | X) from all modalities, r(. | x_l) from one, with the prior for the other styles (equation 5).
 
@@ -113,14 +107,6 @@ class PVAE(nn.Module):
     def _joint(self, batch: Batch) -> dict[str, Normal]:
         """q(. | X), equation 2."""
         return self.joint_encoder({m: batch[m] for m in self.modalities})
-
-    def decode(self, latents: split.Latents) -> dict[str, Tensor]:
-        """The mean of p(x_m | z_m, z_s) for every modality whose private latent is given, [*lead, *event]."""
-        return split.decode_means(self.decoders, self.likelihoods, latents, self.private_dims, self.shared_dim)
-
-    def log_px(self, name: str, latents: split.Latents, x: Float[Tensor, "batch *event"]) -> Float[Tensor, "*lead batch"]:
-        """log p(x_m | z_m, z_s) of one modality, unweighted, for latents [*lead, batch, latent]."""
-        return self.likelihoods[name].log_prob(decode_flat(self.decoders[name], split.joined(latents, name)), x)
 
     def loss(
         self,
@@ -173,26 +159,6 @@ class PVAE(nn.Module):
 
     def _latents(self, batch: Batch, sample: bool, generator: torch.Generator | None) -> dict[str, Tensor]:
         return {name: reparameterised(d, sample, generator) for name, d in self.posterior(batch).items()}
-
-    def translate(
-        self, batch: Batch, to: str, sample: bool = False, generator: torch.Generator | None = None
-    ) -> Float[Tensor, "batch *event"]:
-        """The mean of p(x_to | z_to, z_s) at posterior means or draws; z_to is the prior's where x_to is not in the batch."""
-        check_name("modality", to, self.modalities)
-        latents = self._latents(batch, sample, generator)
-        return self.decode({name: latents[name] for name in ("shared", split.key(to))})[to]
-
-    def swap(
-        self, content: Batch, style: Batch, sample: bool = False, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
-        """z_s of one batch with the styles z_m of another, item by item; a modality that `style` lacks takes the prior's."""
-        return self.decode(split.swapped(*(self._latents(b, sample, generator) for b in (content, style))))
-
-    def traverse(
-        self, latents: split.Latents, dim: int, values: Float[Tensor, "steps"], of: str = "shared"
-    ) -> dict[str, Tensor]:
-        """Decode one item with coordinate `dim` of the latent `of` set to each of `values`: [steps, *event]."""
-        return self.decode(split.traversed(latents, dim, values, of))
 
     def log_likelihood(
         self, batch: Batch, samples: int = 1000, chunk: int = 100, generator: torch.Generator | None = None
