@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mmvae_lite import exercises
-from mmvae_lite.exercises import NotYet, Verdict, check
+from mmvae_lite.exercises import Verdict, check
 from tests.test_exercises_mvae import WRONG as MVAE
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))

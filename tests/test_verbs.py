@@ -187,6 +187,12 @@ def test_latents_are_named(name, as_a_reader):
             verb({"private/image": torch.zeros(3).double()})
     with pytest.raises(ValueError, match=r"one latent: found shape \[2, 3\], wanted \[latent\]; take one row"):
         model.traverse({"shared": torch.zeros(2, 3).double(), **label}, 0, torch.zeros(2).double())
+    with pytest.raises(TypeError, match=r"latents\['shared'\]: found torch.float32, the model is in torch.float64"):
+        model.decode({"shared": torch.zeros(2, 3), **label})
+    with pytest.raises(TypeError, match="dim: found 0.5, wanted a whole number"):
+        model.traverse({"shared": torch.zeros(3).double(), **label}, 0.5, torch.zeros(2).double())
+    walk = model.traverse({"shared": torch.zeros(3).double(), **label}, 0, [-1.0, 1.0])
+    assert all(len(values) == 2 for values in walk.values())
 
 
 def test_labels_of_a_cvae_are_named(as_a_reader):

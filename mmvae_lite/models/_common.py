@@ -142,28 +142,35 @@ def reparameterised(q: Normal, sample: bool, generator: torch.Generator | None) 
 
 
 def traversal(
-    z: Float[Tensor, "latent"], dim: int, values: Float[Tensor, "steps"]
+    z: Float[Tensor, "latent"], dim: int, values: Float[Tensor, "steps"] | Sequence[float]
 ) -> Float[Tensor, "steps latent"]:
     """Copies of one latent in which coordinate `dim` runs through `values`.
 
-    Raises IndexError off the end, and ValueError for several latents at once.
+    Raises IndexError off the end, TypeError for a `dim` that is no whole number, ValueError for several latents at once.
     """
+    if not isinstance(dim, int):
+        raise TypeError(f"dim: found {dim!r}, wanted a whole number")
     if z.ndim != 1:
         raise ValueError(f"a traversal starts from one latent: found shape {list(z.shape)}, wanted [latent]; take one row")
     if not 0 <= dim < z.shape[-1]:
         raise IndexError(f"dim: found {dim}, wanted 0 to {z.shape[-1] - 1}")
     rows = z.expand(len(values), -1).clone()
-    rows[:, dim] = values
+    rows[:, dim] = torch.as_tensor(values, dtype=z.dtype, device=z.device)
     return rows
 
 
-def shared_latent(latents: Mapping[str, Tensor], width: int) -> Float[Tensor, "*lead latent"]:
-    """The shared latent among the latents.  Raises KeyError where there is none, ValueError for another width."""
+def shared_latent(latents: Mapping[str, Tensor], width: int, like: Tensor) -> Float[Tensor, "*lead latent"]:
+    """The shared latent among the latents.
+
+    Raises KeyError where there is none, ValueError for another width, TypeError for another precision than `like`, the model's.
+    """
     if "shared" not in latents:
         raise KeyError(f"latents: found {', '.join(map(repr, latents)) or 'none'}, wanted 'shared'")
     z = latents["shared"]
     if z.shape[-1:] != (width,):
         raise ValueError(f"latents['shared']: found shape {list(z.shape)}, wanted {width} numbers in the last axis")
+    if z.dtype != like.dtype:
+        raise TypeError(f"latents['shared']: found {z.dtype}, the model is in {like.dtype}; convert one of them")
     return z
 
 

@@ -30,7 +30,7 @@ def prior(self: nn.Module, n: int) -> Normal:
 
 def decode(self: nn.Module, latents: Mapping[str, Float[Tensor, "*lead latent"]]) -> dict[str, Tensor]:
     """The mean of p(x_m | z) for every modality, [*lead, *event]."""
-    z = shared_latent(latents, self.latent_dim)
+    z = shared_latent(latents, self.latent_dim, parameter_like(self))
     return {m: self.likelihoods[m].mean(decode_flat(d, z)) for m, d in self.decoders.items()}
 
 
@@ -65,7 +65,7 @@ def traverse(
     self: nn.Module, latents: Mapping[str, Float[Tensor, "latent"]], dim: int, values: Float[Tensor, "steps"]
 ) -> dict[str, Tensor]:
     """Decode one latent with coordinate `dim` set to each of `values`: [steps, *event] for each modality."""
-    return self.decode({"shared": traversal(shared_latent(latents, self.latent_dim), dim, values)})
+    return self.decode({"shared": traversal(shared_latent(latents, self.latent_dim, parameter_like(self)), dim, values)})
 
 
 def log_likelihood(

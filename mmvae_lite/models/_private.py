@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mmvae_lite.checks import check_name, check_positive
 from mmvae_lite.distributions import Concrete, Normal
 from mmvae_lite.experts import concrete_product, masked, product, product_with_prior, quotient
-from mmvae_lite.models._common import all_weights, decode_flat, event_shapes, shared_latent, traversal
+from mmvae_lite.models._common import all_weights, decode_flat, event_shapes, parameter_like, shared_latent, traversal
 
 Latents = Mapping[str, Float[Tensor, "..."]]
 Modules = Mapping[str, nn.Module] | nn.ModuleDict
@@ -119,7 +119,7 @@ def decode(self: nn.Module, latents: Latents) -> dict[str, Tensor]:
     `shared` is flat where it is categorical.  Raises KeyError for an unknown latent or without a shared one, ValueError
     for shapes that do not fit.
     """
-    lead = shared_latent(latents, self.shared_dim).shape[:-1]
+    lead = shared_latent(latents, self.shared_dim, parameter_like(self)).shape[:-1]
     widths = {"shared": self.shared_dim, **{key(m): dim for m, dim in self.private_dims.items() if dim}}
     for name, z in latents.items():
         check_name("latent", name, widths)

@@ -79,7 +79,7 @@ class CVAE(nn.Module):
 
     def decode(self, latents: Mapping[str, Float[Tensor, "*lead width"]]) -> dict[str, Tensor]:
         """The mean of p(x | z, C), [*lead, *event], for `shared` [*lead, latent] and the label, one-hot [*lead, classes]."""
-        return {self.modality: self.likelihood.mean(self._params(shared_latent(latents, self.latent_dim), self._class_of(latents)))}
+        return {self.modality: self.likelihood.mean(self._params(shared_latent(latents, self.latent_dim, parameter_like(self)), self._class_of(latents)))}
 
     def _params(self, z: Float[Tensor, "*lead latent"], label: Float[Tensor, "..."]) -> Float[Tensor, "*lead *event"]:
         lead = z.shape[:-1]
@@ -148,7 +148,7 @@ class CVAE(nn.Module):
 
     def traverse(self, latents: Mapping[str, Tensor], dim: int, values: Float[Tensor, "steps"]) -> dict[str, Tensor]:
         """Decode one latent [latent] in one class [classes] with coordinate `dim` set to each of `values`: [steps, *event]."""
-        return self.decode({**latents, "shared": traversal(shared_latent(latents, self.latent_dim), dim, values)})
+        return self.decode({**latents, "shared": traversal(shared_latent(latents, self.latent_dim, parameter_like(self)), dim, values)})
 
     def log_likelihood(
         self, batch: Mapping[str, Tensor], samples: int = 1000, chunk: int = 100, generator: torch.Generator | None = None

@@ -68,7 +68,7 @@ class VAE(nn.Module):
 
     def decode(self, latents: Mapping[str, Float[Tensor, "*lead latent"]]) -> dict[str, Tensor]:
         """The mean of p(x | z), [*lead, *event], under the modality's name."""
-        params = decode_flat(self.decoder, shared_latent(latents, self.latent_dim))
+        params = decode_flat(self.decoder, shared_latent(latents, self.latent_dim, parameter_like(self)))
         return {self.modality: self.likelihood.mean(params)}
 
     def log_px(self, z: Float[Tensor, "*lead batch latent"], x: Float[Tensor, "batch *event"]) -> Float[Tensor, "*lead batch"]:
@@ -125,7 +125,7 @@ class VAE(nn.Module):
         self, latents: Mapping[str, Float[Tensor, "latent"]], dim: int, values: Float[Tensor, "steps"]
     ) -> dict[str, Tensor]:
         """Decode one latent with coordinate `dim` set to each of `values`: [steps, *event]."""
-        return self.decode({"shared": traversal(shared_latent(latents, self.latent_dim), dim, values)})
+        return self.decode({"shared": traversal(shared_latent(latents, self.latent_dim, parameter_like(self)), dim, values)})
 
     def log_likelihood(
         self,
