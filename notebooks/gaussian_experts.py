@@ -78,7 +78,8 @@ from mmvae_lite.experts import (
 # $$ (eq-linear-gaussian)
 #
 # In this world Bayes' rule has a closed form, for one reading and for several.
-# So we let two instruments, the first and the third, report their exact posteriors.
+# Our readings are $x=(1,\tfrac32,-\tfrac12)$.
+# We let two instruments, the first and the third, report their exact posteriors.
 # Then we multiply, in three ways that the literature uses, and compare with the exact posterior given both readings.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the plotting helpers", "code_prompt_hide": "Hide the plotting helpers"}
@@ -322,7 +323,8 @@ show(fig, alt="Densities over z. Two wide curves are the reports of two instrume
 # If every $C_m$ is diagonal the dimensions separate, and each follows {eq}`eq-product` alone.
 # That is what encoders do in practice, and what the library computes.
 # It has a price.
-# Two long thin experts that cross at a slant make a small round product; diagonal experts cannot express that.
+# Two long thin experts, both slanted to the axes and crossing at a right angle, make a small round product.
+# Keep only their diagonals and the slant is lost: two wide round experts remain, and their product is far too wide.
 # The last exercise measures it.
 
 # %% [markdown]
@@ -522,7 +524,9 @@ show(fig, alt="Two wide experts near minus one, a narrow outsider at three. The 
 # Only $\log Z$, which falls down the table, says that something is wrong.
 # (The mixture in the figure is the other way to combine experts; we come to it below.)
 #
-# {cite:t}`shi2019` call this the power of **veto**: where one expert is almost zero, so is the product.
+# {cite:t}`shi2019` call this the power of **veto**: where one expert is almost zero, so is the product before it is normalised.
+# Here each of them vetoes some place.
+# The normaliser then lifts what is left, and the sharpest veto decides where that is.
 # It is what we want from an honest expert, since "it is certainly not there" is information.
 # It does harm when the expert is sharp without reason.
 #
@@ -595,8 +599,9 @@ show(fig, alt="Two panels against the factor kappa, from far below one to far ab
 
 # %% [markdown]
 # The upper panel shows the root mean square of the shift over many readings, the lower one the coverage.
-# The damage is lopsided.
-# To the right of one the bias levels off and the interval still covers: less is known, and the product says so.
+# The bias levels off on both sides.
+# The lopsided panel is the lower one.
+# To the right of one the interval still covers: less is known, and the product says so.
 # To the left the coverage collapses: the product grows narrower without becoming more right.
 # The bias is worst when the expert that deserves the fewest votes, number one, takes them all.
 #
@@ -636,7 +641,7 @@ ExpertPlayground(
 # %% [markdown]
 # 1. Step through the three forms with all experts present, then switch one expert off. Which form stays on the exact posterior?
 # 2. Choose the quotient and lower the precisions one after another. At what total does it stop being a density? Compare with {eq}`eq-proper`.
-# 3. Choose the product, push one expert's mean to the edge, then raise its precision. Watch the mean follow and the width not care.
+# 3. Choose the product and push one expert's mean to the edge. The product follows, and its width does not care. Then raise that expert's precision: the mean follows further, and now the width shrinks too.
 
 # %% [markdown]
 # ## Pitfalls, some of them in print
@@ -867,4 +872,4 @@ check("poe-full-covariance", full_product).require()
 # Private latents are older than that: see {cite:t}`hsu2018`.
 # {cite:t}`shi2019` make the case against products and for mixtures.
 # {cite:t}`korthals2019` train one encoder per subset instead of combining experts.
-# The variational autoencoder itself, and the divergence {eq}`eq-kl-normal`, are in {cite:t}`kingma2014`.
+# The variational autoencoder itself is in {cite:t}`kingma2014`, with {eq}`eq-kl-normal` for the case that $p$ is the standard normal.
