@@ -143,6 +143,16 @@ def test_each_function_and_test_leads_back(book):
         assert site.name.rpartition(".")[2] in words, f"the anchor of {site.name} is not at its line"
 
 
+def test_an_equation_has_the_same_number_on_every_page(book):
+    places = defined()
+    for label in {site.label for site in equations.functions(ROOT)}:
+        text = page_of(book, places[label]).read_text(encoding="utf-8")
+        start = text.index(f'id="equation-{label}"')
+        (shown,) = re.findall(r'class="eqno">(\(\d+\))', text[start : text.index("</div>", start)])
+        listed = (book / "book" / "equations.html").read_text(encoding="utf-8")
+        assert f'#equation-{label}">{shown} ' in listed, f"{label} is {shown} in its chapter"
+
+
 def test_source_pages_show_the_source_that_is_there(book):
     for site in equations.functions(ROOT):
         text = (book / f"{site.page}.html").read_text(encoding="utf-8")

@@ -175,8 +175,10 @@ def equation_url(app, from_page: str, label: str) -> str:
 
 
 def number_of(env, label: str) -> str:
+    """The number that the page shows.  With `numfig` it runs through the book, which Sphinx's list of equations does not."""
     page, number = equations(env)[label]
-    return f"({number})"
+    shown = env.toc_fignumbers.get(page, {}).get("displaymath", {}).get(f"equation-{label}", (number,))
+    return f"({'.'.join(map(str, shown))})"
 
 
 def link_to(app, docname: str, site: Site) -> nodes.reference:
