@@ -19,7 +19,7 @@
 # ```{admonition} Before you start
 # :class: note
 # You need Bayes' rule, the density of a Gaussian, and a little PyTorch.
-# Nothing is trained here, and every cell runs in seconds on one CPU core.
+# Nothing is trained here, and one CPU core is enough.
 # The expert playground on this page needs no Python at all.
 # ```
 

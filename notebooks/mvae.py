@@ -20,7 +20,7 @@
 # :class: note
 # You need the product of experts of the [previous chapter](gaussian_experts.ipynb), expectations, and a little PyTorch.
 # Three small models are trained on this page.
-# In the profile `lite` all of it takes about a minute on one CPU core.
+# The profile `lite` is made for one CPU core; the bars below say how long each training took.
 # ```
 
 # %% tags=["parameters"]
@@ -770,7 +770,7 @@ for name in available:
 #
 # **Not comparable.**
 # Ours has smaller networks, four latent dimensions, a fifth of the training pictures and a few epochs.
-# It shows what one minute of one core can do.
+# It shows what a short run on one core can do.
 # The profile `paper` of this notebook has the published sizes and needs a GPU; we have not recorded a run of it yet.
 #
 # On scikit-learn's digits, which ship with the book, the same model reaches {measured}`mvae-digits-latent-4/lite-0:label-from-image|.3f`, {measured}`mvae-digits-latent-4/lite-1:label-from-image|.3f` and {measured}`mvae-digits-latent-4/lite-2:label-from-image|.3f` with three seeds.

@@ -33,6 +33,14 @@ def linear_decoder(*weights):
     return layer
 
 
+def assert_a_batch_is_its_singles(model, batch):
+    """An exact proposal makes every weight the evidence, so neither the batch, nor the samples, nor the chunks matter."""
+    whole = model.log_likelihood(batch, samples=6, chunk=4)
+    items = [{name: x[i : i + 1] for name, x in batch.items()} for i in range(len(whole))]
+    singles = torch.cat([model.log_likelihood(item, samples=3, chunk=3) for item in items])
+    assert torch.allclose(whole, singles, atol=1e-10)
+
+
 def observation(names=NAMES, n=1):
     return {name: LG3_OBSERVATION[NAMES.index(name)].expand(n)[:, None] for name in names}
 

@@ -26,6 +26,8 @@ NUMBER = r"(?<![\w.])[-+−]?\d+(?:[.,]\d+)*(?![\w]|[.]\d|-[A-Za-z])"
 REACH = 6
 
 _BESIDE_UNIT = re.compile(rf"(?<![\w.])[-+−]?\d+(?:[.,]\d+)*\s?(?:{UNITS})(?![\w-])|\b(?:{SPELLED})[ -](?:{UNITS})\b", re.I)
+#: A duration can hide in words; "a second" is left out, since it is mostly an ordinal.
+_LASTING = re.compile(r"\b(?:an?|one|half an) (?:minute|hour)s?\b|\bin (?:(?:a few|some) )?(?:seconds|minutes|hours)\b", re.I)
 _METRIC = re.compile(rf"\b(?:{METRICS})\b", re.I)
 _NUMBER = re.compile(NUMBER)
 _COUNTED = re.compile(rf"^\s*(?:{COUNTED})\b", re.I)
@@ -65,7 +67,7 @@ def typed_numbers(text: str) -> list[str]:
     found = []
     for sentence in re.split(r"(?<=[.!?;])\s+|\n\s*\n|\n[-*|] ", strip(text)):
         sentence = " ".join(sentence.split())
-        found += [match[0] for match in _BESIDE_UNIT.finditer(sentence)]
+        found += [match[0] for pattern in (_BESIDE_UNIT, _LASTING) for match in pattern.finditer(sentence)]
         numbers = [n for n in _NUMBER.finditer(sentence) if _is_a_value(sentence, n)]
         for metric in _METRIC.finditer(sentence):
             for number in numbers:

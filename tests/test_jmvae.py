@@ -16,7 +16,7 @@ from mmvae_lite.models import JMVAE, MODELS
 from mmvae_lite.networks import jmvae_networks
 from mmvae_lite.training import fit
 from tests import kinds
-from tests.linear import NAMES, LinearJoint, lg_parts, lg_posterior, objective, observation, two_point_noise
+from tests.linear import NAMES, LinearJoint, assert_a_batch_is_its_singles, lg_parts, lg_posterior, objective, observation, two_point_noise
 
 PAIR = NAMES[:2]
 KINDS = ("image", "label", "speech")
@@ -274,9 +274,7 @@ def test_verbs_work_for_one_item(options):
 
 def test_likelihood_of_a_batch_is_the_sum_of_its_singles_whatever_the_chunking():
     model, batch = lg_jmvae(NAMES, extension="quotient"), {n: torch.randn(4, 1, dtype=torch.float64) for n in NAMES}
-    whole = model.log_likelihood(batch, samples=6, chunk=4)
-    singles = torch.cat([model.log_likelihood({n: x[i : i + 1] for n, x in batch.items()}, samples=3, chunk=3) for i in range(4)])
-    assert torch.allclose(whole, singles, atol=1e-10)  # exact proposals make every weight the evidence
+    assert_a_batch_is_its_singles(model, batch)
     one = make().eval()
     found = [
         one.log_likelihood(kinds.items(KINDS), samples=8, chunk=8, generator=torch.Generator().manual_seed(0)),

@@ -17,7 +17,7 @@ from mmvae_lite.models.mvae import random_subsets
 from mmvae_lite.networks import image_decoder, image_encoder, label_decoder, label_encoder
 from mmvae_lite.training import fit
 from tests import kinds
-from tests.linear import NAMES, lg_mvae, observation
+from tests.linear import NAMES, assert_a_batch_is_its_singles, lg_mvae, observation
 
 D = torch.distributions
 
@@ -272,9 +272,7 @@ def test_order_changes_nothing_and_any_subset_is_finite(names, rows, r):
 
 def test_likelihood_of_a_batch_is_the_sum_of_its_singles_whatever_the_chunking():
     model, batch = lg_mvae(), {n: torch.randn(4, 1, dtype=torch.float64) for n in NAMES}
-    whole = model.log_likelihood(batch, samples=6, chunk=4)
-    singles = torch.cat([model.log_likelihood({n: x[i : i + 1] for n, x in batch.items()}, samples=3, chunk=3) for i in range(4)])
-    assert torch.allclose(whole, singles, atol=1e-10)  # exact proposals make every weight the evidence
+    assert_a_batch_is_its_singles(model, batch)
     model, batch = of_kinds(("image", "label")).double(), kinds.items(("image", "label"))
     found = [model.log_likelihood(batch, 8, chunk, torch.Generator().manual_seed(0)) for chunk in (8, 4)]
     assert torch.allclose(*found)

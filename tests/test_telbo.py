@@ -15,7 +15,7 @@ from mmvae_lite.models import JMVAE, TELBO
 from mmvae_lite.networks import jmvae_networks
 from mmvae_lite.training import fit
 from tests import kinds
-from tests.linear import NAMES, lg_parts, lg_posterior, objective, observation
+from tests.linear import NAMES, assert_a_batch_is_its_singles, lg_parts, lg_posterior, objective, observation
 
 PAIR = NAMES[:2]
 KINDS = ("image", "label", "speech")
@@ -214,9 +214,7 @@ def test_verbs_work_for_one_item():
 
 def test_likelihood_of_a_batch_is_the_sum_of_its_singles_whatever_the_chunking():
     model, batch = lg_telbo(NAMES), {n: torch.randn(4, 1, dtype=torch.float64) for n in NAMES}
-    whole = model.log_likelihood(batch, samples=6, chunk=4)
-    singles = torch.cat([model.log_likelihood({n: x[i : i + 1] for n, x in batch.items()}, samples=3, chunk=3) for i in range(4)])
-    assert torch.allclose(whole, singles, atol=1e-10)
+    assert_a_batch_is_its_singles(model, batch)
     found = [make().log_likelihood(kinds.items(KINDS), 8, chunk, torch.Generator().manual_seed(0)) for chunk in (8, 4)]
     assert torch.allclose(*found)
 
