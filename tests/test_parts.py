@@ -50,7 +50,7 @@ def test_levels_become_numbers():
         ({"index": {"a": torch.tensor([-1, 0, 0, 0]), "b": torch.zeros(4, dtype=torch.int64)}}, "found rows -1"),
     ],
 )
-def test_refuses_what_does_not_fit(changes, message):
+def test_refuses_what_does_not_fit(as_a_reader, changes, message):
     with pytest.raises(ValueError, match=message):
         part(**changes)
 
