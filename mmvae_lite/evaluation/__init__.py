@@ -1,0 +1,5 @@
+"""What the papers measure, as plain functions of tensors: the caller says what they were computed on and from how many items.
+
+`coherence`, `classifiers` and `semi_supervised` ask whether what is generated is right, `probes` and `clustering` what the latents
+hold.  Everything runs on the device of its input and draws from an explicit generator or seed.
+"""
