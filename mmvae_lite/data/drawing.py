@@ -2,8 +2,9 @@
 
 The origin is the centre of the picture, x runs to the right and y downwards, and the shorter side runs from -1 to 1.
 A shape is a function of the picture's points that gives the distance to its edge, negative inside.  Each of its numbers
-may differ from picture to picture: a tensor [batch] for a number, [batch, 2] for a place or a size in x and y ([batch, 1] where
-they are the same), [batch, corners, 2] for a path; plain numbers and lists hold for all pictures.  An edge is blurred over one pixel, so no picture is drawn larger than it is.
+may differ from picture to picture: a tensor [batch] for a number, [batch, 2] for a place or a size in x and y ([batch, 1]
+where they are the same), [batch, corners, 2] for a path; plain numbers and lists hold for all pictures.  An edge is blurred
+over one pixel, so no picture is drawn larger than it is.
 """
 
 from __future__ import annotations
@@ -60,6 +61,15 @@ def polyline(points: Float[Tensor, "... height width 2"], path: Numbers, closed:
         squared = (x - along * dx).square() + (y - along * dy).square()
         best = squared if best is None else torch.minimum(best, squared)
     return best.sqrt()
+
+
+def tapered(points: Float[Tensor, "*batch height width 2"], a: Numbers, b: Numbers, start: Numbers, stop: Numbers) -> Distance:
+    """About the distance to a line from a to b whose radius runs from `start` to `stop`: a beak, a tail, a limb."""
+    (px, py), (ax, ay), (bx, by) = (_pair(v, points).unbind(-1) if v is not points else v.unbind(-1) for v in (points, a, b))
+    start, stop = _number(start, points), _number(stop, points)
+    dx, dy, x, y = bx - ax, by - ay, px - ax, py - ay
+    along = ((x * dx + y * dy) / (dx * dx + dy * dy).clamp_min(1e-12)).clamp(0, 1)
+    return ((x - along * dx).square() + (y - along * dy).square()).sqrt() - start - along * (stop - start)
 
 
 def polygon(points: Float[Tensor, "... height width 2"], path: Numbers) -> Distance:
@@ -120,6 +130,13 @@ def union(*distances: Distance) -> Distance:
     for d in distances[1:]:
         best = torch.minimum(best, d)
     return best
+
+
+def smooth_union(first: Distance, second: Distance, reach: Numbers) -> Distance:
+    """Two shapes that flow into each other where their edges are nearer than `reach`."""
+    reach = _number(reach, first[..., None])
+    share = (0.5 + 0.5 * (second - first) / reach).clamp(0, 1)
+    return second + share * (first - second) - reach * share * (1 - share)
 
 
 def intersection(*distances: Distance) -> Distance:
