@@ -1,6 +1,6 @@
 """One training loop for every model: resident data, progress, checkpoints, exact resume.
 
-The data set lives on the device as whole tensors; a step indexes it.  Everything random is drawn from
+The data set lives on the device as whole tensors; a step takes the rows of its tuples.  Everything random is drawn from
 generators whose state is in the checkpoint or follows from (seed, epoch), so a run that was killed and resumed
 on a CPU ends with the same bits as one that was not.
 """
@@ -24,6 +24,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mmvae_lite.checks import check_batch, check_name, check_observed, check_positive
+from mmvae_lite.data.parts import Part
+from mmvae_lite.distributions import CategoricalLikelihood
 
 Batch = Mapping[str, Tensor]
 Optimizers = dict[str, torch.optim.Optimizer]
@@ -94,7 +96,7 @@ def gradient_step(
 
 def fit(
     model: nn.Module,
-    data: Batch,
+    data: Batch | Part,
     *,
     epochs: int,
     batch_size: int = 100,
@@ -102,7 +104,7 @@ def fit(
     optimizers: Optimizers | None = None,
     step: Step | None = None,
     observed: Batch | None = None,
-    pair: Callable[[Batch, torch.Generator], Batch] | None = None,
+    pair: Callable[..., Batch] | None = None,
     corrupt: Callable[[Batch, torch.Generator], Batch] | None = None,
     frozen: Callable[[int], Iterable[nn.Module]] | None = None,
     schedule: Callable[[nn.Module, float], None] | None = None,
@@ -114,10 +116,13 @@ def fit(
 ) -> History:
     """Train a model on a data set that fits on the device.
 
-    data: modality name -> [items, ...].  observed: modality name -> bool [items], for items that lack one.
+    data: modality name -> [items, ...], or a `Part`, whose tuples name rows; images of type uint8 count as 256 levels of
+        [0, 1].  A step takes its own rows, so that nothing but the rows themselves is ever held.
+    observed: modality name -> bool [items], for items that lack one.
     optimizers, step: optimisers by name, and the function that decides which of them steps when, so that an adversary
         can have its own.  By default the model's `optimizers(lr)` and `step` if it has them, else Adam and `gradient_step`.
-    pair: called at the start of each epoch with the data and a generator, returns the data to use (re-pairing).
+    pair: called at the start of each epoch, for new tuples.  With a `Part` it gets that and a generator of the CPU, and
+        returns rows, modality name -> [items], of as many tuples; with a dict it gets and returns the data on the device.
     corrupt: called at each step, returns the model's inputs; the clean batch stays the target (fresh noise).
     frozen: epoch number -> modules that do not learn in that epoch.
     schedule: called before each step with the model and the epoch as a fraction, for example `kl_warmup(10)`.
@@ -152,7 +157,8 @@ class _Run:
     """The state of a run, all of which is in a checkpoint, and its settings."""
 
     model: nn.Module
-    data: dict[str, Tensor]
+    data: Batch | Part  # as it was given
+    part: Part  # the same on the device
     observed: dict[str, Tensor]
     optimizers: Optimizers
     generator: torch.Generator
@@ -167,7 +173,7 @@ class _Run:
 
     @property
     def items(self) -> int:
-        return len(next(iter(self.data.values())))
+        return len(self.part)
 
     @property
     def steps(self) -> int:
@@ -182,7 +188,7 @@ class _Run:
 
     def identity(self) -> dict[str, object]:
         """What must agree between a checkpoint and the run that resumes it."""
-        return {"seed": self.seed, "batch_size": self.batch_size, "items": self.items, "modalities": sorted(self.data)}
+        return {"seed": self.seed, "batch_size": self.batch_size, "items": self.items, "modalities": sorted(self.part.batch)}
 
 
 def _prepare(model, data, observed, epochs, batch_size, lr, optimizers, seed, device) -> _Run:
@@ -190,15 +196,15 @@ def _prepare(model, data, observed, epochs, batch_size, lr, optimizers, seed, de
     check_positive("batch_size", batch_size)
     if not lr > 0 or not math.isfinite(lr):
         raise ValueError(f"lr: found {lr!r}, wanted a finite number above 0")
-    likelihoods = getattr(model, "likelihoods", None) or {model.modality: model.likelihood}
-    check_batch({k: v.cpu() for k, v in data.items()}, likelihoods, model.event_shapes)
-    length = len(next(iter(data.values())))
-    check_observed({} if observed is None else observed, data, length, model.event_shapes)
+    _check_data(model, data)
+    part = data if isinstance(data, Part) else Part(data)
+    check_observed({} if observed is None else observed, part.batch, len(part), model.event_shapes)
     where = pick_device(device)
     model.to(where).train()
     return _Run(
         model=model,
-        data={name: x.to(where) for name, x in data.items()},
+        data=data,
+        part=_moved(part, where),
         observed={name: x.to(where) for name, x in (observed or {}).items()},
         optimizers=optimizers or _default_optimizers(model, lr),
         generator=torch.Generator(where).manual_seed(_seed(seed, 0, "noise")),
@@ -207,6 +213,29 @@ def _prepare(model, data, observed, epochs, batch_size, lr, optimizers, seed, de
         batch_size=batch_size,
         seed=seed,
     )
+
+
+def _check_data(model: nn.Module, data: Batch | Part) -> None:
+    """As `check_batch`, but no tuple is put together and levels stay levels: each tensor is looked at once."""
+    likelihoods = getattr(model, "likelihoods", None) or {model.modality: model.likelihood}
+    part = data if isinstance(data, Part) else None
+    batch = data if part is None else part.batch
+    shapes = dict(batch) if isinstance(batch, Mapping) else batch
+    for name, x in batch.items() if isinstance(batch, Mapping) else ():
+        if isinstance(x, Tensor):
+            length = len(x) if part is None or x.ndim == 0 else len(part)
+            kind = torch.float32 if x.dtype == torch.uint8 else x.dtype
+            shapes[name] = torch.empty((length, *x.shape[1:]), dtype=kind, device="meta")
+    check_batch(shapes, likelihoods, model.event_shapes)
+    for name, x in batch.items():
+        levels = x.dtype == torch.uint8 and not isinstance(likelihoods[name], CategoricalLikelihood)
+        if not levels:  # 256 levels of [0, 1] fit every other likelihood
+            check_batch({name: x.cpu()}, likelihoods, model.event_shapes)
+
+
+def _moved(part: Part, device: torch.device) -> Part:
+    """The rows and the tuples of a partition on the device; what else is known of them stays behind."""
+    return Part({m: x.to(device) for m, x in part.batch.items()}, index={m: rows.to(device) for m, rows in part.index.items()})
 
 
 def _default_optimizers(model: nn.Module, lr: float) -> Optimizers:
@@ -237,9 +266,7 @@ def _run_epochs(run, step, pair, corrupt, frozen, schedule, path, checkpoint_sec
 
 def _epoch_steps(run, step, pair, corrupt, frozen, schedule) -> Iterator[None]:
     """The steps of one epoch, from `run.step` on; yields after each, with the run in a state that can be saved."""
-    data = run.data
-    if pair is not None:
-        data = pair(run.data, torch.Generator(run.device).manual_seed(_seed(run.seed, run.epoch, "pair")))
+    part = run.part if pair is None else _paired(run, pair)
     shuffle = torch.Generator().manual_seed(_seed(run.seed, run.epoch, "order"))
     order = torch.randperm(run.items, generator=shuffle).to(run.device)
     with _frozen(frozen(run.epoch) if frozen else ()):
@@ -247,7 +274,7 @@ def _epoch_steps(run, step, pair, corrupt, frozen, schedule) -> Iterator[None]:
             if schedule is not None:
                 schedule(run.model, run.epoch + run.step / run.steps)
             rows = run.rows(order)
-            target = {name: x[rows] for name, x in data.items()}
+            target = part.take(rows)
             loss_args: dict[str, object] = {}
             if run.observed:
                 loss_args["observed"] = {name: mask[rows] for name, mask in run.observed.items()}
@@ -262,6 +289,20 @@ def _epoch_steps(run, step, pair, corrupt, frozen, schedule) -> Iterator[None]:
                 yield
                 return
             yield
+
+
+def _paired(run: _Run, pair: Callable[..., Batch]) -> Part:
+    """The tuples of this epoch."""
+    whole = isinstance(run.data, Part)
+    generator = torch.Generator("cpu" if whole else run.device).manual_seed(_seed(run.seed, run.epoch, "pair"))
+    if whole:
+        rows = {m: i.to(run.device) for m, i in pair(run.data, generator).items()}
+        part = Part(run.part.batch, index={**run.part.index, **rows})
+    else:
+        part = Part(pair(run.part.batch, generator))
+    if len(part) != run.items:
+        raise ValueError(f"pair: found {len(part)} tuples in epoch {run.epoch + 1}, wanted {run.items} as at the start")
+    return part
 
 
 def _record(run: _Run, terms: Mapping[str, Tensor]) -> None:

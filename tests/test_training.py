@@ -1,6 +1,7 @@
 """The training loop: it learns, it resumes to the bit, it fails early and in one sentence."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from mmvae_lite.data.parts import Part
 from mmvae_lite.distributions import BernoulliLikelihood, CategoricalLikelihood
 from mmvae_lite.models import MVAE, VAE
 from mmvae_lite.networks import image_decoder, image_encoder, label_decoder, label_encoder, mlp
@@ -384,3 +386,73 @@ def test_a_checkpoint_folder_that_cannot_be_is_refused_at_once(tmp_path):
 
 def test_auto_device_is_one_that_exists():
     assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def levels_and_labels(items=70, images=20):
+    """Images as 256 levels, twenty of them in seventy tuples, and the same tuples written out."""
+    g = torch.Generator().manual_seed(6)
+    image = torch.randint(256, (images, 1, 28, 28), generator=g, dtype=torch.uint8)
+    label = nn.functional.one_hot(torch.arange(10), 10).float()
+    index = {"image": torch.randint(images, (items,), generator=g), "label": torch.randint(10, (items,), generator=g)}
+    part = Part({"image": image, "label": label}, index=index)
+    return part, {"image": image[index["image"]].float() / 255, "label": label[index["label"]]}
+
+
+def test_tuples_of_rows_train_as_the_same_tuples_written_out():
+    part, written_out = levels_and_labels()
+    ends = []
+    for held in (part, written_out):
+        model = make_model()
+        history = fit(model, held, epochs=2, batch_size=16, device="cpu", progress=False)
+        ends.append((state(model), history.epochs))
+    assert same(ends[0][0], ends[1][0]) and ends[0][1] == ends[1][1]
+
+
+def test_tuples_are_never_written_out():
+    # a million tuples of a few rows: written out, the images alone would take three gigabytes
+    part, _ = levels_and_labels(items=1_000_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    class Enough(Exception):
+        pass
+
+    def stop(model, epoch):
+        if epoch > 0:
+            raise Enough
+
+    with pytest.raises(Enough):
+        fit(make_model(), part, epochs=1, batch_size=16, device="cpu", progress=False, schedule=stop)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000, "in kilobytes"
+
+
+def test_new_tuples_every_epoch_are_rows():
+    part, _ = levels_and_labels()
+    given, seen = [], []
+
+    def pair(held, g):
+        given.append(held)
+        return {"image": torch.arange(70) % 20, "label": torch.randint(10, (70,), generator=g)}
+
+    def corrupt(batch, g):
+        seen.append(batch["label"].sum(0))
+        return batch
+
+    fit(make_model(), part, epochs=2, batch_size=70, device="cpu", progress=False, pair=pair, corrupt=corrupt)
+    assert given == [part, part] and not torch.equal(*seen)
+    with pytest.raises(ValueError, match="pair: found 3 tuples in epoch 1, wanted 70"):
+        fit(make_model(), part, epochs=1, device="cpu", progress=False, pair=lambda held, g: dict.fromkeys(held.batch, torch.arange(3)))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"label": torch.eye(10)[:, :9]}, r"'label': found shape \[70, 9\], wanted \[batch, 10\]"),
+        ({"label": torch.eye(10).byte()}, "'label'.*one-hot floats"),
+        ({"label": torch.full((10, 10), float("nan"))}, "'label': item 0 holds NaN"),
+        ({"image": torch.full((20, 1, 28, 28), 3.0)}, "'image': found values from 3 to 3, wanted 0 to 1"),
+    ],
+)
+def test_rows_are_checked_before_the_first_step(as_a_reader, change, sentence):
+    part, _ = levels_and_labels()
+    with pytest.raises((ValueError, TypeError), match=sentence):
+        fit(make_model(), Part({**part.batch, **change}, index=part.index), epochs=1, device="cpu", progress=False)
