@@ -25,7 +25,7 @@ def grid(height: int, width: int | None = None, dtype: torch.dtype = torch.float
     width = height if width is None else width
     side = min(height, width)
     y, x = ((2 * torch.arange(n, dtype=dtype) + 1 - n) / side for n in (height, width))
-    return torch.stack([x.expand(height, width), y[:, None].expand(height, width)], -1)
+    return torch.stack([x.expand(height, width), y[:, None].expand(height, width)]).movedim(0, -1)  # x and y as planes are faster
 
 
 def place(
@@ -42,7 +42,7 @@ def place(
     x, y = (points - at).unbind(-1)
     cos, sin = angle.cos(), angle.sin()
     x, y = (x * cos + y * sin) / scale[..., 0], (y * cos - x * sin) / scale[..., 1]
-    return torch.stack([x + slant * y, y], -1)
+    return torch.stack([x + slant * y, y]).movedim(0, -1)
 
 
 def segment(points: Float[Tensor, "... height width 2"], a: Numbers, b: Numbers) -> Distance:
@@ -88,8 +88,9 @@ def polygon(points: Float[Tensor, "... height width 2"], path: Numbers) -> Dista
 def ellipse(points: Float[Tensor, "... height width 2"], centre: Numbers = (0.0, 0.0), radii: Numbers = 1.0) -> Distance:
     """The distance to an ellipse with half-axes `radii`, one number for a circle; to first order near the edge."""
     radii = _pair(radii, points)
-    offset = points - _pair(centre, points)
-    k0, k1 = (offset / radii).norm(dim=-1), (offset / radii.square()).norm(dim=-1)
+    (px, py), (cx, cy), (rx, ry) = points.unbind(-1), _pair(centre, points).unbind(-1), radii.unbind(-1)
+    x, y = (px - cx) / rx, (py - cy) / ry
+    k0, k1 = (x.square() + y.square()).sqrt(), ((x / rx).square() + (y / ry).square()).sqrt()
     return torch.where(k1 > 1e-6, k0 * (k0 - 1) / k1.clamp_min(1e-6), -radii.amin(-1))
 
 
@@ -175,7 +176,7 @@ def paint(
     cover = (coverage(distance, softness) * _number(opacity, distance[..., None]))[..., None, :, :]
     colour = torch.as_tensor(colour, dtype=canvas.dtype)
     colour = colour if colour.ndim == 4 else colour[..., None, None]
-    return canvas + cover * (colour - canvas)
+    return torch.lerp(canvas, colour, cover)
 
 
 def blend(points: Float[Tensor, "... height width 2"], first: Numbers, second: Numbers, angle: Numbers = math.pi / 2) -> Tensor:
