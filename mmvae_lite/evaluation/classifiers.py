@@ -1,0 +1,210 @@
+"""Classifiers that judge what a model generates, and the weights of those that ship.
+
+A judge is trained on real items of one data set and says nothing about another: `classifier` refuses the wrong one.
+Any module or function from items [n, *event] to logits [n, classes] can stand in its place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmvae_lite.checks import check_name, check_positive
+from mmvae_lite.data.parts import as_float
+from mmvae_lite.models._common import parameter_like
+from mmvae_lite.pretrained import load_weights
+
+Judge = Callable[[Tensor], Tensor]
+
+
+def image_network(outputs: int = 10) -> nn.Sequential:
+    """[batch, 1, 28, 28] -> logits: two 5x5 convolutions of 10 and 20 channels and 50 units (code of Shi et al. 2019).
+
+    Without the dropout between the code's convolutions, which so short a training does not need.
+    """
+    return nn.Sequential(
+        nn.Conv2d(1, 10, 5), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Conv2d(10, 20, 5), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Flatten(), nn.Linear(320, 50), nn.ReLU(), nn.Dropout(), nn.Linear(50, outputs),
+    )  # fmt: skip
+
+
+def _normalised(a: int, b: int, kernel: int) -> list[nn.Module]:
+    return [nn.Conv2d(a, b, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(b), nn.ReLU(), nn.MaxPool2d(2)]
+
+
+def street_network(outputs: int = 10) -> nn.Sequential:
+    """[batch, 3, 32, 32] -> logits: three convolutions with batch normalisation, then dropout, as in DMVAE-D's code, narrower."""
+    layers = [*_normalised(3, 16, 5), *_normalised(16, 32, 3), *_normalised(32, 64, 3)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(), nn.Linear(1024, outputs))
+
+
+def face_network(outputs: int = 18) -> nn.Sequential:
+    """[batch, 3, 64, 64] -> logits of attributes: four convolutions with batch normalisation, then dropout."""
+    layers = [*_normalised(3, 12, 5), *_normalised(12, 24, 3), *_normalised(24, 48, 3), *_normalised(48, 48, 3)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(), nn.Linear(768, outputs))
+
+
+class _TimeFirst(nn.Module):
+    def forward(self, x: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch mels frames"]:
+        return x.mT
+
+
+def speech_network(outputs: int = 10) -> nn.Sequential:
+    """[batch, 100, 80] log-mel frames -> logits: convolutions over time, each of which halves it, then dropout."""
+    layers: list[nn.Module] = [_TimeFirst(), nn.BatchNorm1d(80)]
+    for a, b in ((80, 40), (40, 40), (40, 40)):
+        layers += [nn.Conv1d(a, b, 5, padding=2, bias=False), nn.BatchNorm1d(b), nn.ReLU(), nn.MaxPool1d(2)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool1d(4), nn.Flatten(), nn.Dropout(), nn.Linear(160, outputs))
+
+
+NETWORKS = {"image": image_network, "street": street_network, "speech": speech_network, "face": face_network}
+
+#: Of the judges that ship: the data they are for, the network that reads them, and the number of its outputs.
+SHIPPED = {
+    "mnist": ("image", 10),
+    "digits": ("image", 10),
+    "fashion-mnist": ("image", 10),
+    "street-numbers": ("street", 10),
+    "fsdd": ("speech", 10),
+    "spoken-digits": ("speech", 10),
+    "faces": ("face", 18),
+}
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A judge that knows which data it is for: `of`, the name of the set, and the card of its weights.
+
+    Called with items [n, *event], uint8 or float, on its device, it gives logits [n, classes].
+    """
+
+    network: nn.Module
+    of: str
+    card: dict = field(default_factory=dict)
+
+    def __call__(self, x: Tensor) -> Float[Tensor, "n classes"]:
+        return self.network(as_float(x))
+
+    def to(self, device: torch.device | str) -> "Classifier":
+        return Classifier(self.network.to(device), self.of, self.card)
+
+
+def classifier(name: str, of: str | None = None) -> Classifier:
+    """The judge of a data set, with the weights that ship, in evaluation mode on the CPU.
+
+    of: the name of the data that will be judged; ValueError in one sentence unless the judge was trained on it.
+    Raises KeyError for an unknown name, BadWeights as `load_weights` does.
+    """
+    check_name("classifier", name, SHIPPED)
+    if of is not None and of != name:
+        raise ValueError(f"classifier {name!r} was trained on {name!r} and would judge {of!r}; use the classifier of that set, or train one")
+    kind, outputs = SHIPPED[name]
+    with torch.device("meta"):
+        network = NETWORKS[kind](outputs)
+    network = network.to_empty(device="cpu")  # no random start, which would take from the reader's generator
+    card = load_weights(f"classifier-{name}", network)
+    return Classifier(network.eval().requires_grad_(False), name, card)
+
+
+def train_classifier(
+    kind: str,
+    x: Tensor,
+    classes: Tensor,
+    *,
+    outputs: int | None = None,
+    epochs: int = 3,
+    batch_size: int = 64,
+    lr: float = 2e-3,
+    shift: int = 0,
+    seed: int = 0,
+    progress: bool = False,
+) -> nn.Module:
+    """Train a judge on items [items, *event], uint8 or float, on their device; same seed, same bits.
+
+    kind: which of `NETWORKS`.
+    classes: class numbers [items], or attributes in {0, 1} [items, attributes], each then judged by itself.
+    shift: items are moved by up to so many pixels or frames along their last but one axis and, if images, the last.
+    The step is Adam's, its length falls linearly to 0.  Returns the network in evaluation mode.
+
+    Raises KeyError for an unknown kind, ValueError for settings or tensors that do not fit.
+    """
+    check_name("kind of classifier", kind, NETWORKS)
+    check_positive("epochs", epochs)
+    check_positive("batch_size", batch_size)
+    if len(x) != len(classes) or len(x) < 2:
+        raise ValueError(f"train_classifier: found {len(x)} items and {len(classes)} classes, wanted the same number, at least 2")
+    attributes = classes.ndim == 2
+    outputs = outputs or (classes.shape[1] if attributes else int(classes.max()) + 1)
+    device = x.device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        network = NETWORKS[kind](outputs).to(device).train()
+        optimizer = torch.optim.Adam(network.parameters(), lr=lr)
+        steps = math.ceil(len(x) / batch_size) * epochs
+        decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
+        for epoch in range(epochs):
+            for rows in torch.randperm(len(x)).to(device).split(batch_size):
+                if len(rows) < 2:
+                    continue  # batch normalisation needs two items
+                logits = network(_moved(as_float(x[rows]), shift, pixels=kind != "speech"))
+                y = classes[rows]
+                loss = F.binary_cross_entropy_with_logits(logits, y.to(logits)) if attributes else F.cross_entropy(logits, y)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                decay.step()
+            if progress:
+                print(f"epoch {epoch + 1}/{epochs} loss {loss.item():.3f}", flush=True)
+    return network.eval()
+
+
+def _moved(x: Tensor, shift: int, pixels: bool) -> Tensor:
+    """Every item moved by a draw from torch's own generator, its border repeated."""
+    if not shift:
+        return x
+    for axis in (-1, -2) if pixels else (-2,):
+        size = x.shape[axis]
+        start = torch.randint(-shift, shift + 1, (len(x), 1), device=x.device)
+        rows = (torch.arange(size, device=x.device) + start).clamp(0, size - 1)
+        rows = rows.reshape(len(x), *[size if a == x.ndim + axis else 1 for a in range(1, x.ndim)])
+        x = x.gather(x.ndim + axis, rows.expand(x.shape))
+    return x
+
+
+@torch.no_grad()
+def predict(judge: Judge, x: Tensor, chunk: int = 1000) -> Int[Tensor, "items"]:
+    """The class that a judge gives each item [items, *event], uint8 or float: [items], on the items' device."""
+    check_positive("chunk", chunk)
+    return torch.cat([_logits(judge, part).argmax(-1).to(x.device) for part in x.split(chunk)])
+
+
+@torch.no_grad()
+def predict_attributes(judge: Judge, x: Tensor, chunk: int = 1000) -> Int[Tensor, "items attributes"]:
+    """For each item [items, *event] the attributes whose logit is above 0, as 0 and 1."""
+    check_positive("chunk", chunk)
+    return torch.cat([(_logits(judge, part) > 0).long().to(x.device) for part in x.split(chunk)])
+
+
+def accuracy(judge: Judge, x: Tensor, classes: Int[Tensor, "items"], chunk: int = 1000) -> float:
+    """The share of items [items, *event] whose class a judge finds.  Raises ValueError for unequal lengths or none."""
+    if len(x) != len(classes) or not len(x):
+        raise ValueError(f"accuracy: found {len(x)} items and {len(classes)} classes, wanted the same number, at least 1")
+    return float((predict(judge, x, chunk) == classes).double().mean())
+
+
+def _logits(judge: Judge, x: Tensor) -> Tensor:
+    network = judge.network if isinstance(judge, Classifier) else judge
+    x = as_float(x)
+    if isinstance(network, nn.Module):
+        if network.training and any(True for _ in network.children()):
+            raise ValueError("a classifier judges in evaluation mode, found one in training mode; call its eval() first")
+        like = parameter_like(network)
+        x = x.to(like) if like.numel() else x
+    return network(x)
