@@ -58,3 +58,15 @@ def test_refuses_what_does_not_fit(as_a_reader, changes, message):
 def test_refuses_an_unknown_modality():
     with pytest.raises(KeyError, match="'c'"):
         part(index={"c": torch.zeros(4, dtype=torch.int64)})
+
+
+def test_words_are_kept_by_number_and_taken_one_hot():
+    p = part(batch={"a": torch.arange(6).float()[:, None], "b": torch.tensor([[2, 0], [1, 1], [3, 2]], dtype=torch.int16)}, words={"b": 4})
+    taken = p.first(2).take(slice(0, 2))["b"]
+    assert taken.dtype == torch.float32 and taken.shape == (2, 2, 4)
+    assert taken.argmax(-1).tolist() == [[3, 2], [2, 0]] and taken.sum().item() == 4
+
+
+def test_refuses_a_number_that_is_no_word(as_a_reader):
+    with pytest.raises(ValueError, match="words of 'b': found numbers 0 to 255, wanted 0 to 3"):
+        part(words={"b": 4})

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from mmvae_lite.checks import check_name
 
@@ -28,6 +29,7 @@ class Part:
     classes: the class of each tuple [items], or None where there are none.
     index: modality -> row of each tuple [items], for the modalities whose rows are not the tuples themselves.
     facts: what else is known of the tuples, each [items, ...], such as the speaker or the latent that made them.
+    words: modality -> number of words, for those whose rows are kept as word numbers and taken as one-hot, [..., words].
 
     Raises ValueError where the numbers of items disagree or an index points outside its rows.
     """
@@ -36,9 +38,10 @@ class Part:
     classes: Int[Tensor, "items"] | None = None
     index: Mapping[str, Int[Tensor, "items"]] = field(default_factory=dict)
     facts: Mapping[str, Tensor] = field(default_factory=dict)
+    words: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in self.index:
+        for name in (*self.index, *self.words):
             check_name("modality", name, self.batch)
         sizes = {name: len(self.index.get(name, x)) for name, x in self.batch.items()}
         sizes |= {name: len(x) for name, x in self.facts.items()}
@@ -49,14 +52,19 @@ class Part:
         for name, rows in self.index.items():
             if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(self.batch[name]):
                 raise ValueError(f"index of {name!r}: found rows {int(rows.min())} to {int(rows.max())}, wanted 0 to {len(self.batch[name]) - 1}")
+        for name, number in self.words.items():
+            x = self.batch[name]
+            if x.numel() and not 0 <= int(x.min()) <= int(x.max()) < number:
+                raise ValueError(f"words of {name!r}: found numbers {int(x.min())} to {int(x.max())}, wanted 0 to {number - 1}")
 
     def __len__(self) -> int:
         name, x = next(iter(self.batch.items()))
         return len(self.index.get(name, x))
 
     def take(self, rows: Int[Tensor, "taken"] | slice) -> dict[str, Tensor]:
-        """The batch of these tuples: modality -> [taken, *event], images in [0, 1]."""
-        return {m: as_float(x[self.index[m][rows]] if m in self.index else x[rows]) for m, x in self.batch.items()}
+        """The batch of these tuples: modality -> [taken, *event], images in [0, 1], words one-hot."""
+        taken = {m: x[self.index[m][rows]] if m in self.index else x[rows] for m, x in self.batch.items()}
+        return {m: F.one_hot(x.long(), self.words[m]).float() if m in self.words else as_float(x) for m, x in taken.items()}
 
     def first(self, n: int) -> "Part":
         """The first n tuples, or all of them if there are fewer."""
@@ -65,6 +73,7 @@ class Part:
             None if self.classes is None else self.classes[:n],
             {m: rows[:n] for m, rows in self.index.items()},
             {name: x[:n] for name, x in self.facts.items()},
+            self.words,
         )
 
 

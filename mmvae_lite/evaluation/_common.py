@@ -40,7 +40,7 @@ def in_chunks(data: Part, names: Collection[str], chunk: int, like: Tensor) -> I
     check_positive("chunk", chunk)
     for name in names:
         check_name("modality", name, data.batch)
-    chosen = Part({m: data.batch[m] for m in names}, None, {m: data.index[m] for m in names if m in data.index})
+    chosen = Part({m: data.batch[m] for m in names}, None, {m: data.index[m] for m in names if m in data.index}, words={m: data.words[m] for m in names if m in data.words})
     for start in range(0, len(chosen), chunk):
         rows = slice(start, min(start + chunk, len(chosen)))
         yield rows, {m: x.to(like) for m, x in chosen.take(rows).items()}
