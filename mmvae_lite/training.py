@@ -1,4 +1,4 @@
-"""One training loop for every model: resident data, progress, checkpoints, exact resume.
+"""One training loop for every model: resident data, progress, checkpoints, exact resume, several processes.
 
 The data set lives on the device as whole tensors; a step takes the rows of its tuples.  Everything random is drawn from
 generators whose state is in the checkpoint or follows from (seed, epoch), so a run that was killed and resumed
@@ -8,30 +8,30 @@ on a CPU ends with the same bits as one that was not.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import math
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mmvae_lite import checkpoint as file
+from mmvae_lite import parallel
+from mmvae_lite.checkpoint import BadCheckpoint, Batch, History, Optimizers, Run, derived_seed
 from mmvae_lite.checks import check_batch, check_name, check_observed, check_positive
-from mmvae_lite.data.parts import Part
+from mmvae_lite.data.parts import Part, as_float
 from mmvae_lite.distributions import CategoricalLikelihood
 
-Batch = Mapping[str, Tensor]
-Optimizers = dict[str, torch.optim.Optimizer]
+__all__ = ["BadCheckpoint", "History", "NonFiniteLoss", "fit", "gradient_step", "kl_warmup", "pick_device"]
+
 Step = Callable[..., dict[str, Tensor]]
 
-FORMAT = "mmvae_lite checkpoint 1"
 CHECK_EVERY_ON_GPU = 50
 
 
@@ -39,28 +39,17 @@ class NonFiniteLoss(FloatingPointError):
     """A term of the loss became NaN or infinite."""
 
 
-class BadCheckpoint(ValueError):
-    """A checkpoint that cannot be read or belongs to another run."""
-
-
-@dataclass
-class History:
-    """What a run recorded: the mean of every term for each epoch, and the seconds it took."""
-
-    epochs: list[dict[str, float]] = field(default_factory=list)
-    seconds: float = 0.0
-
-    def __getitem__(self, term: str) -> list[float]:
-        """One value per epoch; NaN where the term did not occur."""
-        known = sorted({name for epoch in self.epochs for name in epoch})
-        check_name("term", term, known)
-        return [epoch.get(term, math.nan) for epoch in self.epochs]
-
-
 def pick_device(device: str = "auto") -> torch.device:
-    """`auto` is the GPU where there is one, else the CPU.  Raises ValueError for a GPU that is not there."""
+    """`auto` is the GPU where there is one, else the CPU.  Raises ValueError for a GPU that is not there.
+
+    A process that a launcher started takes the GPU of its own number, and the CPU if the launcher says so.
+    """
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+        if device == "cuda" or not on_cpu:
+            return torch.device("cuda", int(os.environ["LOCAL_RANK"]) if "LOCAL_RANK" in os.environ else None)
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cpu")
     chosen = torch.device(device)
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {device!r} was asked for, but torch finds no GPU; use device='cpu' or 'auto'")
@@ -94,6 +83,17 @@ def gradient_step(
     return terms
 
 
+@dataclass(frozen=True)
+class _Hooks:
+    """What a caller adds to the steps; see `fit`."""
+
+    step: Step
+    pair: Callable[..., Batch] | None
+    corrupt: Callable[[Batch, torch.Generator], Batch] | None
+    frozen: Callable[[int], Iterable[nn.Module]] | None
+    schedule: Callable[[nn.Module, float], None] | None
+
+
 def fit(
     model: nn.Module,
     data: Batch | Part,
@@ -110,8 +110,12 @@ def fit(
     schedule: Callable[[nn.Module, float], None] | None = None,
     seed: int = 0,
     device: str = "auto",
+    precision: str = "float32",
+    compile: bool = False,
+    accumulate: int = 1,
     checkpoint: str | os.PathLike | None = None,
     checkpoint_seconds: int | float = 60.0,
+    max_seconds: int | float = math.inf,
     progress: bool = True,
 ) -> History:
     """Train a model on a data set that fits on the device.
@@ -121,77 +125,57 @@ def fit(
     observed: modality name -> bool [items], for items that lack one.
     optimizers, step: optimisers by name, and the function that decides which of them steps when, so that an adversary
         can have its own.  By default the model's `optimizers(lr)` and `step` if it has them, else Adam and `gradient_step`.
-    pair: called at the start of each epoch, for new tuples.  With a `Part` it gets that and a generator of the CPU, and
-        returns rows, modality name -> [items], of as many tuples; with a dict it gets and returns the data on the device.
+    pair: called at the start of each epoch, for new tuples.  With a `Part` it gets the part's index and a generator of the
+        CPU, and returns an index, modality name -> row [items], of as many tuples (`repair_each_epoch`); with a dict it
+        gets the data on the device, and returns data.
     corrupt: called at each step, returns the model's inputs; the clean batch stays the target (fresh noise).
     frozen: epoch number -> modules that do not learn in that epoch.
     schedule: called before each step with the model and the epoch as a fraction, for example `kl_warmup(10)`.
+    precision: `bfloat16` runs the networks in that precision (likelihoods, divergences and parameters stay in float32);
+        `tf32` lets a GPU round the factors of float32 matrix products.
+    compile: run the networks through torch.compile.
+    accumulate: the networks see the batch in so many pieces, which the backward pass computes again: the loss and the
+        gradient of the whole batch, for every objective, in less memory and about a third more time.
     checkpoint: a file; the run is saved there every `checkpoint_seconds`, at the end and on Ctrl-C, and resumed from
-        it when it exists.
+        it when it exists, on any device and with any number of processes.
+    max_seconds: stop after the first step that ends later than this; the history then says `finished=False`.
+
+    Started in several processes (`accelerate launch`, `torchrun`), each takes its share of every batch through the networks,
+    and together they do what one does; see `mmvae_lite.parallel`.  All need the same data and arguments; the first one prints and saves.
 
     Returns the history.  Raises one clear error before the first step for bad data or settings, NonFiniteLoss
     naming the term if the loss stops being finite (the last checkpoint stays good), BadCheckpoint for a
-    checkpoint that is broken or of another run.
+    checkpoint that is broken or of another run, MemoryError where a step does not fit.
     """
+    check_positive("accumulate", accumulate)
+    check_name("precision", precision, parallel.PRECISIONS)
+    if not max_seconds > 0:
+        raise ValueError(f"max_seconds: found {max_seconds!r}, wanted more than 0")
     run = _prepare(model, data, observed, epochs, batch_size, lr, optimizers, seed, device)
+    run.precision, run.accumulate = precision, accumulate
+    if compile:
+        parallel.check_compiler(run.device)
     path = Path(checkpoint) if checkpoint is not None else None
-    with torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []):
-        torch.manual_seed(_seed(seed, 0, "layers"))
-        if path is not None:
-            _claim(path)
-            if path.exists():
-                _load(path, run)
+    hooks = _Hooks(step or getattr(model, "step", gradient_step), pair, corrupt, frozen, schedule)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []))
+        torch.manual_seed(derived_seed(seed, 0, "layers"))
+        _resume(path, run)
+        _join_processes(run, stack)
+        shares = stack.enter_context(parallel.networks_run(model, run.device, run.rank, run.count, accumulate, precision, compile))
+        pressed = stack.enter_context(_interrupts())
         try:
-            _run_epochs(run, step or getattr(model, "step", gradient_step), pair, corrupt, frozen, schedule, path, checkpoint_seconds, progress)
+            _run_steps(run, shares, hooks, path, checkpoint_seconds, max_seconds, progress, pressed)
         except KeyboardInterrupt:
-            if path is not None:
-                _save(path, run)
+            if path is not None and run.between and run.rank == 0:
+                file.save(path, run)
                 print(f"\nstopped in epoch {run.epoch + 1} of {epochs}; {path.name} holds the run, call again to resume")
             raise
     model.eval()
     return run.history
 
 
-@dataclass
-class _Run:
-    """The state of a run, all of which is in a checkpoint, and its settings."""
-
-    model: nn.Module
-    data: Batch | Part  # as it was given
-    part: Part  # the same on the device
-    observed: dict[str, Tensor]
-    optimizers: Optimizers
-    generator: torch.Generator
-    device: torch.device
-    epochs: int
-    batch_size: int
-    seed: int
-    epoch: int = 0
-    step: int = 0
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    history: History = field(default_factory=History)
-
-    @property
-    def items(self) -> int:
-        return len(self.part)
-
-    @property
-    def steps(self) -> int:
-        """Batches in an epoch; a last item that would be alone joins the batch before, since some losses compare items."""
-        alone = self.items % self.batch_size == 1 and self.items > self.batch_size > 1
-        return math.ceil(self.items / self.batch_size) - alone
-
-    def rows(self, order: Tensor) -> Tensor:
-        """The items of the present step, in the epoch's order."""
-        start = self.step * self.batch_size
-        return order[start:] if self.step + 1 == self.steps else order[start : start + self.batch_size]
-
-    def identity(self) -> dict[str, object]:
-        """What must agree between a checkpoint and the run that resumes it."""
-        return {"seed": self.seed, "batch_size": self.batch_size, "items": self.items, "modalities": sorted(self.part.batch)}
-
-
-def _prepare(model, data, observed, epochs, batch_size, lr, optimizers, seed, device) -> _Run:
+def _prepare(model, data, observed, epochs, batch_size, lr, optimizers, seed, device) -> Run:
     check_positive("epochs", epochs)
     check_positive("batch_size", batch_size)
     if not lr > 0 or not math.isfinite(lr):
@@ -200,19 +184,68 @@ def _prepare(model, data, observed, epochs, batch_size, lr, optimizers, seed, de
     part = data if isinstance(data, Part) else Part(data)
     check_observed({} if observed is None else observed, part.batch, len(part), model.event_shapes)
     where = pick_device(device)
+    rank, count = parallel.processes(where)
     model.to(where).train()
-    return _Run(
+    return Run(
         model=model,
         data=data,
         part=_moved(part, where),
         observed={name: x.to(where) for name, x in (observed or {}).items()},
         optimizers=optimizers or _default_optimizers(model, lr),
-        generator=torch.Generator(where).manual_seed(_seed(seed, 0, "noise")),
+        generator=torch.Generator(where).manual_seed(derived_seed(seed, 0, "noise")),
         device=where,
         epochs=epochs,
         batch_size=batch_size,
         seed=seed,
+        rank=rank,
+        count=count,
     )
+
+
+def _resume(path: Path | None, run: Run) -> None:
+    """Go to where the checkpoint is, if there is one; the first process reads it, for all."""
+    found = None
+    if path is not None and run.rank == 0:
+        file.claim(path)
+        found = file.read(path) if path.exists() else None
+    found = parallel.from_first(found) if run.count > 1 else found
+    if found is not None:
+        file.restore(path, run, *found)
+
+
+def _join_processes(run: Run, stack: contextlib.ExitStack) -> None:
+    """Start all processes alike, and let each step have the gradient of all of them.  Raises ValueError if they differ."""
+    if run.count == 1:
+        return
+    ends = {m: [float(as_float(x[row]).double().sum()) for row in (0, -1)] for m, x in run.part.batch.items()}
+    found = parallel.agree(run.identity() | {"epochs": run.epochs, "data": ends})
+    for rank, theirs in enumerate(found):
+        for key, value in theirs.items():
+            if value != found[0][key]:
+                raise ValueError(f"process {rank} has {key} {value!r} and process 0 has {found[0][key]!r}; start all with the same data and arguments")
+    parallel.same_start(run.model)
+    for optimizer in run.optimizers.values():
+        stack.callback(optimizer.register_step_pre_hook(parallel.average_gradients).remove)
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[list[bool]]:
+    """Ctrl-C waits for the end of the step, where the run can be saved; a second one does not."""
+    pressed: list[bool] = []
+
+    def press(*_: object) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(True)
+
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours:
+        signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _check_data(model: nn.Module, data: Batch | Part) -> None:
@@ -220,22 +253,24 @@ def _check_data(model: nn.Module, data: Batch | Part) -> None:
     likelihoods = getattr(model, "likelihoods", None) or {model.modality: model.likelihood}
     part = data if isinstance(data, Part) else None
     batch = data if part is None else part.batch
+    words = {} if part is None else part.words  # kept as numbers, taken one-hot
     shapes = dict(batch) if isinstance(batch, Mapping) else batch
     for name, x in batch.items() if isinstance(batch, Mapping) else ():
         if isinstance(x, Tensor):
             length = len(x) if part is None or x.ndim == 0 else len(part)
-            kind = torch.float32 if x.dtype == torch.uint8 else x.dtype
-            shapes[name] = torch.empty((length, *x.shape[1:]), dtype=kind, device="meta")
+            kind = torch.float32 if x.dtype == torch.uint8 or name in words else x.dtype
+            event = (*x.shape[1:], words[name]) if name in words else x.shape[1:]
+            shapes[name] = torch.empty((length, *event), dtype=kind, device="meta")
     check_batch(shapes, likelihoods, model.event_shapes)
     for name, x in batch.items():
         levels = x.dtype == torch.uint8 and not isinstance(likelihoods[name], CategoricalLikelihood)
-        if not levels:  # 256 levels of [0, 1] fit every other likelihood
+        if not levels and name not in words:  # 256 levels of [0, 1] fit every other likelihood
             check_batch({name: x.cpu()}, likelihoods, model.event_shapes)
 
 
 def _moved(part: Part, device: torch.device) -> Part:
     """The rows and the tuples of a partition on the device; what else is known of them stays behind."""
-    return Part({m: x.to(device) for m, x in part.batch.items()}, index={m: rows.to(device) for m, rows in part.index.items()})
+    return Part({m: x.to(device) for m, x in part.batch.items()}, index={m: rows.to(device) for m, rows in part.index.items()}, words=part.words)
 
 
 def _default_optimizers(model: nn.Module, lr: float) -> Optimizers:
@@ -244,60 +279,84 @@ def _default_optimizers(model: nn.Module, lr: float) -> Optimizers:
     return {"model": torch.optim.Adam(model.parameters(), lr=lr, fused=True)}
 
 
-def _seed(seed: int, epoch: int, stream: str) -> int:
-    """A seed for one purpose in one epoch, so that data order needs no state."""
-    digest = hashlib.sha256(f"{seed}/{epoch}/{stream}".encode()).digest()
-    return int.from_bytes(digest[:7], "big")
-
-
-def _run_epochs(run, step, pair, corrupt, frozen, schedule, path, checkpoint_seconds, progress) -> None:
-    bar, saved, begun = _Progress(run, progress), time.monotonic(), time.monotonic() - run.history.seconds
-    while run.epoch < run.epochs:
-        for _ in _epoch_steps(run, step, pair, corrupt, frozen, schedule):
-            run.history.seconds = time.monotonic() - begun
+def _run_steps(run, shares, hooks, path, checkpoint_seconds, max_seconds, progress, pressed) -> None:
+    path = path if run.rank == 0 else None
+    bar, start = _Progress(run, progress and run.rank == 0), time.monotonic()
+    saved, begun, late = start, start - run.history.seconds, False
+    while run.epoch < run.epochs and not late:
+        for _ in _epoch_steps(run, hooks):
+            now = time.monotonic()
+            shares.watch, run.history.seconds = False, now - begun
             bar.update()
-            if path is not None and time.monotonic() - saved >= checkpoint_seconds:
-                _save(path, run)
+            if pressed:
+                raise KeyboardInterrupt
+            if path is not None and now - saved >= checkpoint_seconds:
+                _check_finite(run)
+                file.save(path, run)
                 saved = time.monotonic()
+            late = _late(run, now - start, max_seconds)
+            if late:
+                break
     bar.close()
+    run.history.finished = run.epoch == run.epochs
     if path is not None:
-        _save(path, run)
+        _check_finite(run)
+        file.save(path, run)
 
 
-def _epoch_steps(run, step, pair, corrupt, frozen, schedule) -> Iterator[None]:
+def _late(run: Run, seconds: float, limit: float) -> bool:
+    if limit == math.inf:
+        return False
+    return parallel.anyone(seconds >= limit, run.device) if run.count > 1 else seconds >= limit
+
+
+def _epoch_steps(run: Run, hooks: _Hooks) -> Iterator[None]:
     """The steps of one epoch, from `run.step` on; yields after each, with the run in a state that can be saved."""
-    part = run.part if pair is None else _paired(run, pair)
-    shuffle = torch.Generator().manual_seed(_seed(run.seed, run.epoch, "order"))
+    part = run.part if hooks.pair is None else _paired(run, hooks.pair)
+    shuffle = torch.Generator().manual_seed(derived_seed(run.seed, run.epoch, "order"))
     order = torch.randperm(run.items, generator=shuffle).to(run.device)
-    with _frozen(frozen(run.epoch) if frozen else ()):
+    with _frozen(hooks.frozen(run.epoch) if hooks.frozen else ()):
         while run.step < run.steps:
-            if schedule is not None:
-                schedule(run.model, run.epoch + run.step / run.steps)
-            rows = run.rows(order)
-            target = part.take(rows)
-            loss_args: dict[str, object] = {}
-            if run.observed:
-                loss_args["observed"] = {name: mask[rows] for name, mask in run.observed.items()}
-            batch = target
-            if corrupt is not None:
-                batch, loss_args["target"] = corrupt(target, run.generator), target
-            terms = step(run.model, batch, run.optimizers, run.generator, **loss_args)
-            _record(run, terms)
+            if hooks.schedule is not None:
+                hooks.schedule(run.model, run.epoch + run.step / run.steps)
+            run.between = False
+            _record(run, _one_step(run, hooks, part, run.rows(order)))
             run.step += 1
-            if run.step == run.steps:
+            last = run.step == run.steps
+            if last:
                 _close_epoch(run)
-                yield
-                return
+            run.between = True
             yield
+            if last:
+                return
 
 
-def _paired(run: _Run, pair: Callable[..., Batch]) -> Part:
+def _one_step(run: Run, hooks: _Hooks, part: Part, rows: Tensor) -> dict[str, Tensor]:
+    try:
+        target = part.take(rows)
+        loss_args: dict[str, object] = {}
+        if run.observed:
+            loss_args["observed"] = {name: mask[rows] for name, mask in run.observed.items()}
+        batch = target
+        if hooks.corrupt is not None:
+            batch, loss_args["target"] = hooks.corrupt(target, run.generator), target
+        return hooks.step(run.model, batch, run.optimizers, run.generator, **loss_args)
+    except RuntimeError as e:
+        if not isinstance(e, torch.OutOfMemoryError) and "can't allocate memory" not in str(e):
+            raise
+        raise MemoryError(
+            f"a step of {len(rows)} items does not fit into the memory of {run.device}; "
+            f"lower batch_size, raise accumulate (it is {run.accumulate}) or take precision='bfloat16'"
+        ) from None
+
+
+def _paired(run: Run, pair: Callable[..., Batch]) -> Part:
     """The tuples of this epoch."""
     whole = isinstance(run.data, Part)
-    generator = torch.Generator("cpu" if whole else run.device).manual_seed(_seed(run.seed, run.epoch, "pair"))
+    generator = torch.Generator("cpu" if whole else run.device).manual_seed(derived_seed(run.seed, run.epoch, "pair"))
     if whole:
-        rows = {m: i.to(run.device) for m, i in pair(run.data, generator).items()}
-        part = Part(run.part.batch, index={**run.part.index, **rows})
+        rows = {m: i.to(run.device) for m, i in pair(run.data.index, generator).items()}
+        part = Part(run.part.batch, index={**run.part.index, **rows}, words=run.part.words)
     else:
         part = Part(pair(run.part.batch, generator))
     if len(part) != run.items:
@@ -305,24 +364,26 @@ def _paired(run: _Run, pair: Callable[..., Batch]) -> Part:
     return part
 
 
-def _record(run: _Run, terms: Mapping[str, Tensor]) -> None:
+def _record(run: Run, terms: Mapping[str, Tensor]) -> None:
     for name, value in terms.items():
         run.sums[name] = run.sums.get(name, 0) + value.detach().double()
     if run.device.type == "cpu" or run.step % CHECK_EVERY_ON_GPU == 0 or run.step + 1 == run.steps:
-        _check_finite(run, terms)
+        _check_finite(run)
 
 
-def _check_finite(run: _Run, terms: Mapping[str, Tensor]) -> None:
-    if bool(torch.isfinite(terms["loss"])):
+def _check_finite(run: Run) -> None:
+    """Raise NonFiniteLoss if the sums of this epoch are not finite: they stay so once a term was not."""
+    terms = run.sums
+    if not terms or bool(torch.isfinite(terms["loss"])):
         return
     named = [n for n, v in terms.items() if n != "loss" and not bool(torch.isfinite(v))] or ["loss"]
     raise NonFiniteLoss(
-        f"epoch {run.epoch + 1}, step {run.step + 1}: {', '.join(named)} became {float(terms[named[0]].detach())}; "
+        f"epoch {run.epoch + 1}, step {run.step + 1}: {', '.join(named)} became {float(terms[named[0]])}; "
         "the last checkpoint is good, lower lr or the term's weight and resume from it"
     )
 
 
-def _close_epoch(run: _Run) -> None:
+def _close_epoch(run: Run) -> None:
     run.history.epochs.append({name: float(total) / run.steps for name, total in run.sums.items()})
     run.epoch, run.step, run.sums = run.epoch + 1, 0, {}
 
@@ -344,7 +405,7 @@ def _frozen(modules: Iterable[nn.Module]) -> Iterator[None]:
 class _Progress:
     """One line that says where the run is, what the loss is and how long it still takes."""
 
-    def __init__(self, run: _Run, shown: bool) -> None:
+    def __init__(self, run: Run, shown: bool) -> None:
         self.run, self.shown, self.next = run, shown, 0.0
         self.pause = 0.1 if sys.stdout.isatty() else 1.0
         self.start, self.done = time.monotonic(), run.epoch * run.steps + run.step
@@ -377,91 +438,3 @@ class _Progress:
 def _clock(seconds: float) -> str:
     seconds = round(seconds)
     return f"{seconds} s" if seconds < 100 else f"{seconds // 60} min {seconds % 60} s"
-
-
-def _claim(path: Path) -> None:
-    """Fail before the first step, not after the first hour, if the checkpoint cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        trial = path.with_name(path.name + ".tmp")
-        trial.touch()
-        trial.unlink()
-    except OSError as e:
-        raise OSError(f"checkpoint {path.name}: its folder cannot be written ({e.strerror}); choose another path") from None
-
-
-def _save(path: Path, run: _Run) -> None:
-    """Write the run to a new file beside the checkpoint, then put it in the checkpoint's place."""
-    tensors = {f"model/{k}": v for k, v in run.model.state_dict().items()}
-    groups = {}
-    for name, optimizer in run.optimizers.items():
-        state = optimizer.state_dict()
-        groups[name] = state["param_groups"]
-        for index, values in state["state"].items():
-            tensors |= {f"optimizer/{name}/{index}/{k}": torch.as_tensor(v) for k, v in values.items() if v is not None}
-    tensors |= {f"sums/{k}": v for k, v in run.sums.items()}
-    tensors["random/noise"], tensors["random/layers"] = run.generator.get_state(), _layer_state(run.device)
-    header = {
-        "format": FORMAT,
-        "identity": run.identity(),
-        "epoch": run.epoch,
-        "step": run.step,
-        "groups": groups,
-        "history": run.history.epochs,
-        "seconds": run.history.seconds,
-    }
-    trial = path.with_name(path.name + ".tmp")
-    try:
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, trial, {"run": json.dumps(header)})
-        os.replace(trial, path)
-    except (OSError, SafetensorError) as e:
-        trial.unlink(missing_ok=True)
-        raise OSError(f"checkpoint {path.name} could not be written ({e}); free some disk space and resume") from None
-
-
-def _load(path: Path, run: _Run) -> None:
-    try:
-        with safe_open(path, "pt") as f:
-            header = json.loads((f.metadata() or {}).get("run", "{}"))
-            tensors = {k: f.get_tensor(k) for k in f.keys()}
-    except (SafetensorError, ValueError) as e:
-        raise BadCheckpoint(f"checkpoint {path.name} is broken ({e}); delete it to start afresh") from None
-    if header.get("format") != FORMAT:
-        raise BadCheckpoint(f"checkpoint {path.name}: found format {header.get('format')!r}, wanted {FORMAT!r}; delete it to start afresh")
-    for key, wanted in run.identity().items():
-        if header["identity"][key] != wanted:
-            raise BadCheckpoint(f"checkpoint {path.name}: its {key} is {header['identity'][key]!r}, this run has {wanted!r}; delete it to start afresh")
-    if set(header["groups"]) != set(run.optimizers):
-        raise BadCheckpoint(f"checkpoint {path.name}: its optimisers are {sorted(header['groups'])}, this run has {sorted(run.optimizers)}; delete it to start afresh")
-    _restore(path, run, header, tensors)
-
-
-def _restore(path: Path, run: _Run, header: dict, tensors: dict[str, Tensor]) -> None:
-    try:
-        run.model.load_state_dict({k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")})
-    except RuntimeError as e:
-        raise BadCheckpoint(f"checkpoint {path.name} belongs to another model ({str(e).splitlines()[-1].strip()})") from None
-    for name, optimizer in run.optimizers.items():
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith(f"optimizer/{name}/"):
-                index, field_name = key.removeprefix(f"optimizer/{name}/").split("/")
-                state.setdefault(int(index), {})[field_name] = value
-        optimizer.load_state_dict({"state": state, "param_groups": header["groups"][name]})
-    run.sums = {k.removeprefix("sums/"): v.to(run.device) for k, v in tensors.items() if k.startswith("sums/")}
-    run.generator.set_state(tensors["random/noise"])
-    _set_layer_state(run.device, tensors["random/layers"])
-    run.epoch, run.step = header["epoch"], header["step"]
-    run.history = History(header["history"], header["seconds"])
-
-
-def _layer_state(device: torch.device) -> Tensor:
-    """The state of torch's own generator, which layers such as dropout draw from."""
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
-
-
-def _set_layer_state(device: torch.device, state: Tensor) -> None:
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state, device)
-    else:
-        torch.set_rng_state(state)

@@ -361,7 +361,7 @@ def test_broken_and_foreign_checkpoints_are_refused(tmp_path):
 
 
 def test_nothing_half_written_remains_when_the_disk_is_full(tmp_path, monkeypatch):
-    import mmvae_lite.training as training
+    import mmvae_lite.checkpoint as training
 
     path = tmp_path / "run.safetensors"
     fit(make_model(), data(), epochs=1, batch_size=16, device="cpu", progress=False, checkpoint=path)
@@ -438,9 +438,9 @@ def test_new_tuples_every_epoch_are_rows():
         return batch
 
     fit(make_model(), part, epochs=2, batch_size=70, device="cpu", progress=False, pair=pair, corrupt=corrupt)
-    assert given == [part, part] and not torch.equal(*seen)
+    assert given == [part.index, part.index] and not torch.equal(*seen)
     with pytest.raises(ValueError, match="pair: found 3 tuples in epoch 1, wanted 70"):
-        fit(make_model(), part, epochs=1, device="cpu", progress=False, pair=lambda held, g: dict.fromkeys(held.batch, torch.arange(3)))
+        fit(make_model(), part, epochs=1, device="cpu", progress=False, pair=lambda index, g: dict.fromkeys(index, torch.arange(3)))
 
 
 @pytest.mark.parametrize(
