@@ -300,8 +300,8 @@ def networks_run(
 
 
 def _shared(network: nn.Module, forward: Callable) -> Callable:
-    def on_shares(x: Any) -> Any:
-        return _spread(_shares.get(), network, forward, (x,), (0,), 0)
+    def on_shares(*inputs: Any) -> Any:
+        return _spread(_shares.get(), network, forward, inputs, (0,) * len(inputs), 0)
 
     return on_shares
 

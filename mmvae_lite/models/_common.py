@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,8 +13,9 @@ from torch.utils.checkpoint import checkpoint
 
 from mmvae_lite.bounds import log_weights
 from mmvae_lite.checks import check_name, check_observed, check_positive
-from mmvae_lite.distributions import Laplace, Normal
+from mmvae_lite.distributions import Laplace, Likelihood, Normal
 from mmvae_lite.experts import Mixture
+from mmvae_lite.parallel import by_items
 
 
 def decode_flat(decoder: nn.Module, z: Float[Tensor, "*lead latent"]) -> Float[Tensor, "*lead *event"]:
@@ -43,10 +45,20 @@ def in_chunks(
     return torch.cat(parts).reshape(z.shape[:-1])
 
 
+def score(
+    decoder: nn.Module, likelihood: Likelihood, z: Float[Tensor, "*lead batch latent"], x: Float[Tensor, "batch *event"], chunk: int | None = None
+) -> Float[Tensor, "*lead batch"]:
+    """log p(x | z) by a decoder, summed over the event; in training each process may score a share, see `by_items`."""
+
+    def in_parts(z: Tensor, x: Tensor) -> Tensor:
+        return in_chunks(lambda z, x: likelihood.log_prob(decode_flat(decoder, z), x), z, x, chunk)
+
+    return by_items(decoder, in_parts, z, x)
+
+
 def parameter_like(module: nn.Module) -> Tensor:
     """A tensor with the dtype and device of the module's first parameter or buffer."""
-    tensors: Iterable[Tensor] = (*module.parameters(), *module.buffers())
-    return next(iter(tensors), torch.empty(0))
+    return next(itertools.chain(module.parameters(), module.buffers()), torch.empty(0))
 
 
 def event_shapes(decoders: Mapping[str, nn.Module], latent_dim: int) -> dict[str, tuple[int, ...]]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mmvae_lite.checks import check_batch, check_name, check_positive
 from mmvae_lite.distributions import Normal
-from mmvae_lite.models._common import decode_flat, evidence, parameter_like, reparameterised, shared_latent, traversal
+from mmvae_lite.models._common import decode_flat, evidence, parameter_like, reparameterised, score, shared_latent, traversal
 
 
 def check(self: nn.Module, batch: Mapping[str, Tensor], allow_empty: bool = False) -> None:
@@ -38,7 +38,7 @@ def log_px(
     self: nn.Module, name: str, z: Float[Tensor, "*lead batch latent"], x: Float[Tensor, "batch *event"]
 ) -> Float[Tensor, "*lead batch"]:
     """log p(x_m | z) of one modality, unweighted."""
-    return self.likelihoods[name].log_prob(decode_flat(self.decoders[name], z), x)
+    return score(self.decoders[name], self.likelihoods[name], z, x)
 
 
 def sample(self: nn.Module, n: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:

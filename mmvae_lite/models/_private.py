@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mmvae_lite.checks import check_name, check_positive
 from mmvae_lite.distributions import Concrete, Normal
 from mmvae_lite.experts import concrete_product, masked, product, product_with_prior, quotient
-from mmvae_lite.models._common import all_weights, decode_flat, event_shapes, parameter_like, shared_latent, traversal
+from mmvae_lite.models._common import all_weights, decode_flat, event_shapes, parameter_like, score, shared_latent, traversal
 
 Latents = Mapping[str, Float[Tensor, "..."]]
 Modules = Mapping[str, nn.Module] | nn.ModuleDict
@@ -133,7 +133,7 @@ def decode(self: nn.Module, latents: Latents) -> dict[str, Tensor]:
 
 def log_px(self: nn.Module, name: str, latents: Latents, x: Float[Tensor, "batch *event"]) -> Float[Tensor, "*lead batch"]:
     """log p(x_m | s_m, c) of one modality, unweighted, for flat latents [*lead, batch, latent]."""
-    return self.likelihoods[name].log_prob(decode_flat(self.decoders[name], joined(latents, name)), x)
+    return score(self.decoders[name], self.likelihoods[name], joined(latents, name), x)
 
 
 def translate(

@@ -12,7 +12,7 @@ from mmvae_lite.bounds import elbo
 from mmvae_lite.checks import check_batch, check_name, check_observed, check_positive
 from mmvae_lite.distributions import CategoricalLikelihood, Likelihood, Normal, kl
 from mmvae_lite.models._common import (
-    check_target, decode_flat, event_shapes, evidence, parameter_like, reparameterised, shared_latent, traversal,
+    check_target, decode_flat, event_shapes, evidence, parameter_like, reparameterised, score, shared_latent, traversal,
 )  # fmt: skip
 
 
@@ -79,21 +79,23 @@ class CVAE(nn.Module):
 
     def decode(self, latents: Mapping[str, Float[Tensor, "*lead width"]]) -> dict[str, Tensor]:
         """The mean of p(x | z, C), [*lead, *event], for `shared` [*lead, latent] and the label, one-hot [*lead, classes]."""
-        return {self.modality: self.likelihood.mean(self._params(shared_latent(latents, self.latent_dim, parameter_like(self)), self._class_of(latents)))}
+        z = shared_latent(latents, self.latent_dim, parameter_like(self))
+        return {self.modality: self.likelihood.mean(decode_flat(self.decoder, self._joined(z, self._class_of(latents))))}
 
-    def _params(self, z: Float[Tensor, "*lead latent"], label: Float[Tensor, "..."]) -> Float[Tensor, "*lead *event"]:
+    def _joined(self, z: Float[Tensor, "*lead latent"], label: Float[Tensor, "..."]) -> Float[Tensor, "*lead width"]:
+        """What the decoder reads."""
         lead = z.shape[:-1]
         axes = zip(reversed(label.shape[:-1]), reversed(lead))
         if label.shape[-1:] != (self.classes,) or label.ndim > z.ndim or any(a not in (1, b) for a, b in axes):
             wanted = [*lead, self.classes]
             raise ValueError(f"{self.label!r}: found shape {list(label.shape)}, wanted one-hot rows {wanted} or one row [{self.classes}]")
-        return decode_flat(self.decoder, torch.cat([z, label.to(z).expand(*lead, self.classes)], -1))
+        return torch.cat([z, label.to(z).expand(*lead, self.classes)], -1)
 
     def log_px(
         self, z: Float[Tensor, "*lead batch latent"], x: Float[Tensor, "batch *event"], label: Float[Tensor, "batch classes"]
     ) -> Float[Tensor, "*lead batch"]:
         """log p(x | z, C), summed over the event."""
-        return self.likelihood.log_prob(self._params(z, label), x)
+        return score(self.decoder, self.likelihood, self._joined(z, label), x)
 
     def loss(
         self,

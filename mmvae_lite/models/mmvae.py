@@ -18,12 +18,11 @@ from mmvae_lite.models._common import (
     all_weights,
     check_same_modalities,
     check_target,
-    decode_flat,
     event_shapes,
     importance_log_likelihood,
-    in_chunks,
     parameter_like,
     presence,
+    score,
 )  # fmt: skip
 
 Latent = Normal | Laplace
@@ -112,8 +111,7 @@ class MMVAE(nn.Module):
 
     def log_px(self, name: str, z: Float[Tensor, "*lead batch latent"], x: Float[Tensor, "batch *event"]) -> Float[Tensor, "*lead batch"]:
         """log p(x_m | z) of one modality, unweighted."""
-        decoder, likelihood = self.decoders[name], self.likelihoods[name]
-        return in_chunks(lambda z, x: likelihood.log_prob(decode_flat(decoder, z), x), z, x, self.chunk)
+        return score(self.decoders[name], self.likelihoods[name], z, x, self.chunk)
 
     def loss(
         self,

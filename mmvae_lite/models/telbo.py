@@ -22,6 +22,7 @@ from mmvae_lite.models._common import (
     presence,
     subset_name,
 )  # fmt: skip
+from mmvae_lite.parallel import by_items
 
 
 class TELBO(nn.Module):
@@ -92,7 +93,7 @@ class TELBO(nn.Module):
         decoder = self.decoders[name]
         fixed = {key: p.detach() for key, p in decoder.named_parameters()}
         fixed |= {key: b.clone() for key, b in decoder.named_buffers()}  # running statistics stay the joint posterior's
-        return self.likelihoods[name].log_prob(functional_call(decoder, fixed, (z,)), x)
+        return by_items(decoder, lambda z, x: self.likelihoods[name].log_prob(functional_call(decoder, fixed, (z,)), x), z, x)
 
     def loss(
         self,

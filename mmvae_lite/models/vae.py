@@ -18,6 +18,7 @@ from mmvae_lite.models._common import (
     importance_log_likelihood,
     parameter_like,
     reparameterised,
+    score,
     shared_latent,
     traversal,
 )
@@ -73,7 +74,7 @@ class VAE(nn.Module):
 
     def log_px(self, z: Float[Tensor, "*lead batch latent"], x: Float[Tensor, "batch *event"]) -> Float[Tensor, "*lead batch"]:
         """log p(x | z), summed over the event."""
-        return self.likelihood.log_prob(decode_flat(self.decoder, z), x)
+        return score(self.decoder, self.likelihood, z, x)
 
     def loss(
         self,
