@@ -60,7 +60,7 @@ def factor_log_prob(
     - `concrete`: the density of the relaxed variable.
     """
     if isinstance(q, Normal):
-        return -0.5 * ((z - q.mean).square() * q.precision + q.logvar + LOG_2PI)
+        return (z - q.mean).square() * (-0.5 * q.precision) - 0.5 * (q.logvar + LOG_2PI)
     check_name("discrete_logprob", discrete_logprob, DISCRETE_LOGPROBS)
     if discrete_logprob == "concrete":
         values = q.log_prob(z)
@@ -79,7 +79,9 @@ def log_q_matrix(
     `torch.cat(..., -1)`; see `factor_log_prob` for the factors.
     """
     if isinstance(q, Normal):
-        return factor_log_prob(Normal(q.mean[None], q.logvar[None]), z[:, None])
+        # factors come first in memory, since what follows sums over j
+        rows, columns = z.T[:, :, None], Normal(q.mean.T[:, None], q.logvar.T[:, None])
+        return factor_log_prob(columns, rows).movedim(0, -1)
     one_variable = q.logits.ndim == 2
     logits, draws = (q.logits[:, None], z[:, None]) if one_variable else (q.logits, z)
     return factor_log_prob(Concrete(logits[None], q.temperature), draws[:, None], discrete_logprob)
@@ -144,9 +146,27 @@ def mi_tc_dw(
     Raises ValueError for fewer than two items, see also `log_batch_weights`.
     """
     log_w = log_batch_weights(len(log_q), n_data, weights, like=log_q)
-    log_qz = (log_q.sum(-1) + log_w).logsumexp(1)
-    log_product = (log_q + log_w[..., None]).logsumexp(1).sum(-1)
-    return (log_qz_given_x - log_qz).mean(), (log_qz - log_product).mean(), (log_product - log_pz).mean()
+    return decomposed(log_q.sum(-1), log_product(log_q, log_w), log_qz_given_x, log_pz, log_w)
+
+
+def log_product(log_q: Float[Tensor, "batch batch factors"], log_w: Float[Tensor, "batch batch"]) -> Float[Tensor, "batch"]:
+    """sum_f log q(z_if), the product of the aggregate posterior's marginals at every draw."""
+    return (log_q + log_w[..., None]).logsumexp(1).sum(-1)
+
+
+def decomposed(
+    log_q: Float[Tensor, "batch batch"],
+    log_marginals: Float[Tensor, "batch"],
+    log_qz_given_x: Float[Tensor, "batch"],
+    log_pz: Float[Tensor, "batch"],
+    log_w: Float[Tensor, "batch batch"],
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
+    """MI, TC and DW as `mi_tc_dw`, from log q(z_i | x_j) summed over the factors and from `log_product`.
+
+    Given x the factors are independent, so all four densities of several latents together are the sums of theirs.
+    """
+    log_qz = (log_q + log_w).logsumexp(1)
+    return (log_qz_given_x - log_qz).mean(), (log_qz - log_marginals).mean(), (log_marginals - log_pz).mean()
 
 
 # ---- total correlation by density ratio ---------------------------------------------------------------------------

@@ -11,11 +11,14 @@ from torch import Tensor, nn
 from mmvae_lite.checks import check_batch, check_name, check_positive
 from mmvae_lite.distributions import Concrete, Likelihood, Normal
 from mmvae_lite.experts import concrete_root
-from mmvae_lite.information import DISCRETE_LOGPROBS, WEIGHTS, check_items, factor_log_prob, log_q_matrix, mi_tc_dw
+from mmvae_lite.information import (
+    DISCRETE_LOGPROBS, WEIGHTS, check_items, decomposed, factor_log_prob, log_batch_weights, log_product, log_q_matrix,
+)  # fmt: skip
 from mmvae_lite.models import _private as split
 from mmvae_lite.models._common import all_weights, check_same_modalities, check_target, parameter_like, presence
 
 Batch = Mapping[str, Float[Tensor, "batch ..."]]
+Densities = tuple[Tensor, Tensor, Tensor, Tensor]
 JOINT = "joint"
 
 
@@ -125,8 +128,9 @@ class DMVAE_L(nn.Module):
         `target` holds what is to be reconstructed, the input by default.  Raises ValueError for a batch of one.
         """
         check_batch(batch, self.likelihoods, self.event_shapes, like=parameter_like(self))
+        if target is not None:
+            check_batch(target, self.likelihoods, self.event_shapes, like=parameter_like(self))
         target = batch if target is None else target
-        check_batch(target, self.likelihoods, self.event_shapes, like=parameter_like(self))
         there = presence(batch, observed, self.modalities)
         check_target(target, there)
         check_items("mi_tc_dw", len(next(iter(there.values()))))
@@ -151,39 +155,39 @@ class DMVAE_L(nn.Module):
 
     def _terms(self, batch: Batch, target: Batch, generator: torch.Generator | None) -> dict[str, Tensor]:
         """The terms of a group of items that have all the modalities of the batch; one private draw serves every source."""
-        prior = self.prior(len(next(iter(batch.values()))))
+        n = len(next(iter(batch.values())))
+        prior = self.prior(n)
         codes = split.encoded(self.encoders, batch, prior["shared"])
         private = {m: q["private"] for m, q in codes.items() if self.private_dims[m]}
         z = {m: q.rsample(generator=generator) for m, q in private.items()}
-        styles = {m: self._densities(q, prior[split.key(m)], z[m]) for m, q in private.items()}
+        log_w = log_batch_weights(n, self.n_data, self.weighting, parameter_like(self)) if n > 1 else None
+        styles = {m: self._densities(q, prior[split.key(m)], z[m], log_w) for m, q in private.items()}
         experts = {m: q["shared"] for m, q in codes.items()}
         sources = experts if len(experts) == 1 else {JOINT: split.combined(list(experts.values())), **experts}
         z_shared = {source: q.rsample(generator=generator) for source, q in sources.items()}
         read = torch.stack([self._flat(z_s, len(experts) if source == JOINT else 1) for source, z_s in z_shared.items()])
-        shared = {source: self._densities(q, prior["shared"], z_shared[source]) for source, q in sources.items()}
+        shared = {source: self._densities(q, prior["shared"], z_shared[source], log_w) for source, q in sources.items()}
         terms = {}
         for m, x in target.items():  # every source at once, [sources, batch, latent]
             style = {split.key(m): z[m].expand(len(sources), -1, -1)} if m in z else {}
             for source, log_px in zip(sources, self.log_px(m, {"shared": read, **style}, x)):
                 terms[f"{source}/recon/{m}"] = log_px.mean()
-                divergences = self._divergences([shared[source], styles[m]] if m in styles else [shared[source]])
+                divergences = self._divergences([shared[source], styles[m]] if m in styles else [shared[source]], log_w)
                 terms |= {f"{source}/{kind}/{m}": value for kind, value in divergences.items()}
         return terms
 
-    def _densities(self, q: Normal | Concrete, prior: Normal | Concrete, z: Tensor) -> tuple[Tensor, Tensor]:
-        """log q(z_i | x_j), [batch, batch, factors], and log p(z_i), [batch]."""
-        return log_q_matrix(q, z, self.discrete_logprob), factor_log_prob(prior, z, self.discrete_logprob).sum(-1)
+    def _densities(self, q: Normal | Concrete, prior: Normal | Concrete, z: Tensor, log_w: Tensor | None) -> Densities:
+        """What `decomposed` takes for one latent: log q(z_i | x_j), of z_i the marginals, log q(z_i | x_i) and log p(z_i)."""
+        log_q, log_p = log_q_matrix(q, z, self.discrete_logprob), factor_log_prob(prior, z, self.discrete_logprob).sum(-1)
+        joint = log_q.sum(-1)
+        return joint, joint.diagonal() if log_w is None else log_product(log_q, log_w), joint.diagonal(), log_p
 
-    def _divergences(self, latents: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    def _divergences(self, latents: Sequence[Densities], log_w: Tensor | None) -> dict[str, Tensor]:
         """MI, TC and DW of the latents together, or of each and summed if `blocks`."""
-        if len(latents[0][1]) == 1:
-            return {"kl": sum(log_q.sum() - log_p.sum() for log_q, log_p in latents)}
-        estimates = []
-        for block in [[latent] for latent in latents] if self.blocks else [latents]:
-            log_q, log_p = torch.cat([part for part, _ in block], -1), sum(part for _, part in block)
-            own = log_q.diagonal().sum(0)
-            estimates.append(torch.stack(mi_tc_dw(log_q, own, log_p, self.n_data, self.weighting)))
-        return dict(zip(("mi", "tc", "dw"), sum(estimates)))
+        if log_w is None:
+            return {"kl": sum((own - log_p).sum() for _, _, own, log_p in latents)}
+        together = latents if self.blocks else [[sum(parts) for parts in zip(*latents)]]
+        return {name: sum(values) for name, values in zip(("mi", "tc", "dw"), zip(*(decomposed(*d, log_w) for d in together)))}
 
     def _flat(self, z: Float[Tensor, "..."], experts: int = 1) -> Float[Tensor, "..."]:
         """What a decoder reads of a shared draw; of a joint one the root, because the prior and the experts multiply."""
