@@ -99,8 +99,8 @@ def box(
 ) -> Distance:
     """The signed distance to a box of half-width and half-height `half`, its corners rounded by `radius`."""
     radius = _number(radius, points)
-    reach = (points - _pair(centre, points)).abs() - _pair(half, points) + radius[..., None]
-    return reach.clamp_min(0).norm(dim=-1) + reach.amax(-1).clamp_max(0) - radius
+    x, y = ((points - _pair(centre, points)).abs() - _pair(half, points) + radius[..., None]).unbind(-1)
+    return (x.clamp_min(0).square() + y.clamp_min(0).square()).sqrt() + torch.maximum(x, y).clamp_max(0) - radius
 
 
 def half_plane(points: Float[Tensor, "... height width 2"], at: Numbers, angle: Numbers) -> Distance:
