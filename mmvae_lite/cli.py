@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import signal
@@ -41,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         args = _parser().parse_args(arguments)
     except SystemExit as e:  # argparse has said what is wrong
         return int(e.code or 0)
+    before = signal.getsignal(signal.SIGTERM)
     try:
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # a termination is saved as Ctrl-C is
         return args.command(args)
     except Usage as e:
         return _fail(str(e), USAGE)
@@ -54,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("MMVAE_TRACEBACK"):
             raise
         return _fail(_sentence(e), FAILED)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _fail(sentence: str, code: int) -> int:
@@ -181,7 +186,7 @@ def _run(args: argparse.Namespace, name: str, seed: int | None = None):
 
 
 class _Signals:
-    """The first Ctrl-C or termination asks a run to stop between two steps, the second interrupts it."""
+    """The first Ctrl-C or termination asks the processes that work to stop between two steps, the second interrupts."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -245,8 +250,8 @@ def _end(args: argparse.Namespace, code: int, outcome: dict[str, object]) -> int
     return code
 
 
-def _seconds(args: argparse.Namespace) -> float | None:
-    return None if args.minutes is None else 60 * args.minutes
+def _seconds(args: argparse.Namespace) -> float:
+    return math.inf if args.minutes is None else 60 * args.minutes
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -259,19 +264,18 @@ def _train(args: argparse.Namespace) -> int:
     if args.out is not None and not args.out.parent.is_dir():
         raise Usage(f"--out: there is no folder {args.out.parent}")
 
-    with _Signals() as stop:
-        def work() -> dict[str, object]:
-            trained = running.train(run, args.device, _seconds(args), stop, restart=args.restart)
-            if args.out is not None:
-                _save_weights(trained.model, args.out)
-            losses = trained.history.epochs
-            if not losses:
-                return _outcome(run, "trained", f"{run.title}: {running.NO_TRAINING}", checkpoint=None)
-            message = f"{run.title}: trained {len(losses)} epochs in {trained.history.seconds:.0f} s, loss {losses[-1]['loss']:.4g}; checkpoint {run.checkpoint}"
-            return _outcome(run, "trained", message, epochs=len(losses), loss=losses[-1]["loss"], seconds=trained.history.seconds,
-                            checkpoint=str(run.checkpoint), out=args.out and str(args.out))  # fmt: skip
+    def work() -> dict[str, object]:
+        trained = running.train(run, args.device, _seconds(args), restart=args.restart)
+        if args.out is not None:
+            _save_weights(trained.model, args.out)
+        losses = trained.history.epochs
+        if not losses:
+            return _outcome(run, "trained", f"{run.title}: {running.NO_TRAINING}", checkpoint=None)
+        message = f"{run.title}: trained {len(losses)} epochs in {trained.history.seconds:.0f} s, loss {losses[-1]['loss']:.4g}; checkpoint {run.checkpoint}"
+        return _outcome(run, "trained", message, epochs=len(losses), loss=losses[-1]["loss"], seconds=trained.history.seconds,
+                        checkpoint=str(run.checkpoint), out=args.out and str(args.out))  # fmt: skip
 
-        return _end(args, *_attempt(run, work))
+    return _end(args, *_attempt(run, work))
 
 
 def _save_weights(model, path: Path) -> None:
@@ -292,7 +296,7 @@ def _save_weights(model, path: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _trained(run, args: argparse.Namespace, stop):
+def _trained(run, args: argparse.Namespace):
     """The run's model from its finished checkpoint.  Raises ValueError where there is none."""
     from mmvae_lite.experiments import running
 
@@ -301,19 +305,19 @@ def _trained(run, args: argparse.Namespace, stop):
     if settings is not None and (at is None or at["epoch"] < settings.epochs):
         found = "is not trained" if at is None else f"is trained for {at['epoch']} of {settings.epochs} epochs"
         raise ValueError(f"it {found}; run mmvae train {run.experiment.name} --profile {run.profile} --seed {run.seed}" + (" --resume" if at else ""))
-    return running.train(run, args.device, stop=stop, progress=False)
+    return running.train(run, args.device, progress=False)
 
 
 def _evaluate(args: argparse.Namespace) -> int:
     from mmvae_lite.experiments import running
 
     run = _run(args, args.name)
-    with _Signals() as stop:
-        def work() -> dict[str, object]:
-            metrics = running.evaluate(run, _trained(run, args, stop))
-            return _outcome(run, "measured", f"{run.title}\n{_table(metrics)}", metrics=metrics)
 
-        return _end(args, *_attempt(run, work))
+    def work() -> dict[str, object]:
+        metrics = running.evaluate(run, _trained(run, args))
+        return _outcome(run, "measured", f"{run.title}\n{_table(metrics)}", metrics=metrics)
+
+    return _end(args, *_attempt(run, work))
 
 
 def _table(metrics: dict[str, dict[str, float]]) -> str:
@@ -336,23 +340,21 @@ def _named(args: argparse.Namespace) -> int:
     from mmvae_lite.results import read_result
 
     runs = [_run(args, name, seed) for name in args.names for seed in args.seeds or (args.seed,)]
-    end = None if args.minutes is None else time.monotonic() + 60 * args.minutes
+    end = time.monotonic() + _seconds(args)
     outcomes, worst = [], OK
-    with _Signals() as stop:
-        for run in runs:
-            def work(run=run) -> dict[str, object]:
-                left = None if end is None else max(0.0, end - time.monotonic())
-                path = running.reproduce(run, args.device, left, stop=stop)
-                metrics = read_result(path)["metrics"]
-                return _outcome(run, "done", f"{run.title}: {path}\n{_table(metrics)}", metrics=metrics, result=str(path))
+    for run in runs:
+        def work(run=run) -> dict[str, object]:
+            path = running.reproduce(run, args.device, max(0.0, end - time.monotonic()))
+            metrics = read_result(path)["metrics"]
+            return _outcome(run, "done", f"{run.title}: {path}\n{_table(metrics)}", metrics=metrics, result=str(path))
 
-            code, outcome = _attempt(run, work)
-            outcomes.append(outcome)
-            worst = max(worst, code)
-            if code != OK or not args.json:
-                _say(f"mmvae: {outcome['message']}" if code else str(outcome["message"]))
-            if code == INTERRUPTED:
-                break
+        code, outcome = _attempt(run, work)
+        outcomes.append(outcome)
+        worst = worst if worst == FAILED else code or worst
+        if code or not args.json:
+            print(f"mmvae: {outcome['message']}" if code else outcome["message"], file=sys.stderr if code else sys.stdout, flush=True)
+        if code == INTERRUPTED:
+            break
     if args.json:
         print(json.dumps({"runs": outcomes}, ensure_ascii=False), flush=True)
     return worst
@@ -429,11 +431,11 @@ def _explore(args: argparse.Namespace) -> int:
     from mmvae_lite.experiments.exporting import export
 
     run = _run(args, args.name)
-    with _Signals() as stop:
-        def work() -> dict[str, object]:
-            trained = _trained(run, args, stop)
-            folder = args.out or run.checkpoint.with_suffix("")
-            files = export(trained.model, folder, run.experiment.name)
-            return _outcome(run, "exported", f"{run.title}: wrote {', '.join(map(str, files))}", files=[str(f) for f in files])
 
-        return _end(args, *_attempt(run, work))
+    def work() -> dict[str, object]:
+        trained = _trained(run, args)
+        folder = args.out or run.checkpoint.with_suffix("")
+        files = export(trained.model, folder, run.experiment.name)
+        return _outcome(run, "exported", f"{run.title}: wrote {', '.join(map(str, files))}", files=[str(f) for f in files])
+
+    return _end(args, *_attempt(run, work))

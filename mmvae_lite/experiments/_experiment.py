@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -35,6 +35,7 @@ class Training:
     pair: Callable | None = None
     corrupt: Callable | None = None
     schedule: Callable[[nn.Module, float], None] | None = None
+    accumulate: int = 1
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,6 @@ def made(maker: Callable[..., Experiment], **arguments: object) -> Experiment:
     return replace(maker(**arguments), maker=maker, arguments=arguments)
 
 
-def tuples(part: Part) -> int:
-    return len(part)
-
-
 def shortened(data: MultimodalSet, train: int | None, test: int | None = None) -> MultimodalSet:
     """The set with at most so many tuples to train on and to test with."""
     test = train if test is None else test
@@ -112,6 +109,16 @@ def shortened(data: MultimodalSet, train: int | None, test: int | None = None) -
     if test and data.validation is not None:
         cut["validation"] = data.validation.first(test)
     return replace(data, **cut)
+
+
+def only(data: MultimodalSet, modalities: Sequence[str]) -> MultimodalSet:
+    """The set with some of its modalities."""
+
+    def kept(part: Part | None) -> Part | None:
+        chosen = {name: {m: x for m, x in getattr(part, name).items() if m in modalities} for name in ("batch", "index", "words")} if part else {}
+        return replace(part, **chosen) if part else None
+
+    return replace(data, train=kept(data.train), test=kept(data.test), validation=kept(data.validation))
 
 
 def mean_of(hits: Tensor, scale: float = 1.0) -> dict[str, float]:

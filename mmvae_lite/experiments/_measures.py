@@ -38,10 +38,11 @@ def label_accuracy(model: nn.Module, part: Part, seed: int, image: str = "image"
 def with_train(data: MultimodalSet, rows: Tensor) -> MultimodalSet:
     """The set with some of its training tuples only."""
     part = data.train
-    taken = Part(
-        {m: x if m in part.index else x[rows] for m, x in part.batch.items()},
-        None if part.classes is None else part.classes[rows],
-        {m: index[rows] for m, index in part.index.items()},
-        {name: x[rows] for name, x in part.facts.items()},
+    taken = replace(
+        part,
+        batch={m: x if m in part.index else x[rows] for m, x in part.batch.items()},
+        classes=None if part.classes is None else part.classes[rows],
+        index={m: index[rows] for m, index in part.index.items()},
+        facts={name: x[rows] for name, x in part.facts.items()},
     )
     return replace(data, train=taken)

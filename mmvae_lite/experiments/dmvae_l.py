@@ -237,7 +237,7 @@ def _comparator(which, kind, fraction, images, title, model, timing, epochs, war
     )  # fmt: skip
 
 
-MEASURED = ("accuracy", "accuracy_validation", "coherence_label_to_image", "classifier_accuracy_image")
+MEASURED = ("accuracy", "accuracy_validation")
 
 
 def measure(model: nn.Module, data: MultimodalSet, profile: str, seed: int) -> dict:

@@ -63,7 +63,7 @@ class Worker:
         ]  # fmt: skip
         threads = os.environ.get("OMP_NUM_THREADS", "1")  # several processes that each take all cores are slower than one
         env = {**os.environ, "OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=env)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=env, start_new_session=True)
         return cls(run, process, log, time.monotonic() + seconds + GRACE)
 
     def outcome(self) -> dict[str, object]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +26,6 @@ NO_TRAINING = "this experiment trains nothing before it measures"
 
 class Unfinished(Exception):
     """A run whose time was over before it was trained; its checkpoint holds it."""
-
-
-class Stopped(KeyboardInterrupt):
-    """A run that was asked to stop, and did so between two steps."""
 
 
 @dataclass(frozen=True)
@@ -80,75 +76,50 @@ class Trained:
     history: History
 
 
-def train(
-    run: Run,
-    device: str = "auto",
-    seconds: float | None = None,
-    stop: Callable[[], bool] = lambda: False,
-    progress: bool = True,
-    restart: bool = False,
-) -> Trained:
+def train(run: Run, device: str = "auto", seconds: float = math.inf, progress: bool = True, restart: bool = False) -> Trained:
     """Train a run, going on from its checkpoint where there is one.
 
-    Raises Unfinished when `seconds` are over first and Stopped once `stop` says so, between two steps; the checkpoint
-    holds the run either way.  Otherwise as `fit` does.
+    Raises Unfinished when `seconds` are over first; the checkpoint holds the run, as it does after Ctrl-C.  Otherwise as
+    `fit` does.
     """
     begun = time.monotonic()
     if restart:
         run.checkpoint.unlink(missing_ok=True)
     data = run.experiment.data(run.profile, run.seed)
-    model = run.experiment.untrained(run.profile, data, run.seed)
+    model = run.experiment.untrained(run.profile, data, run.seed).to(pick_device(device))
     settings = run.experiment.training(run.profile, data)
     if settings is None:
-        return Trained(model.to(pick_device(device)), data, History())
-
-    def between_steps(model: nn.Module, epoch: float) -> None:
-        if stop():
-            raise Stopped(run.title)
-        if seconds is not None and time.monotonic() - begun >= seconds:
-            raise _OutOfTime
-        if settings.schedule is not None:
-            settings.schedule(model, epoch)
-
-    model.to(pick_device(device))
-    try:
-        with _progress_on_stderr():
-            history = fit(
-                model, data.train, epochs=settings.epochs, batch_size=settings.batch_size, lr=settings.lr,
-                optimizers=settings.optimizers(model) if settings.optimizers else None, step=settings.step, pair=settings.pair,
-                corrupt=settings.corrupt, schedule=between_steps, seed=run.seed, device=device, checkpoint=run.checkpoint,
-                progress=progress,
-            )  # fmt: skip
-    except _OutOfTime:
-        raise Unfinished(how_far(run, settings.epochs)) from None
+        return Trained(model, data, History(finished=True))
+    with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
+        history = fit(
+            model, data.train, epochs=settings.epochs, batch_size=settings.batch_size, lr=settings.lr,
+            optimizers=settings.optimizers(model) if settings.optimizers else None, step=settings.step, pair=settings.pair,
+            corrupt=settings.corrupt, schedule=settings.schedule, accumulate=settings.accumulate, seed=run.seed, device=device,
+            checkpoint=run.checkpoint, max_seconds=max(1e-3, seconds - (time.monotonic() - begun)), progress=progress,
+        )  # fmt: skip
+    if not history.finished:
+        raise Unfinished(f"{run.title}: {len(history.epochs)} of {settings.epochs} epochs are trained, run it again to go on")
     return Trained(model, data, history)
-
-
-class _OutOfTime(KeyboardInterrupt):
-    """`fit` saves a run that is interrupted."""
-
-
-def how_far(run: Run, epochs: int) -> str:
-    at = run.progress()
-    return f"{run.title}: {at['epoch'] if at else 0} of {epochs} epochs are trained, run it again to go on"
 
 
 def evaluate(run: Run, trained: Trained) -> Metrics:
     """The run's metrics.  Raises RuntimeError where they are not those that the experiment promises."""
     trained.model.eval()
     metrics = run.experiment.measure(trained.model, trained.data, run.profile, run.seed)
-    if unknown := sorted(set(metrics) - set(run.experiment.metrics)):
-        raise RuntimeError(f"{run.title}: measured {', '.join(unknown)}, which its list of metrics lacks; add them there")
+    wanted, found = set(run.experiment.metrics), set(metrics)
+    if wanted != found:
+        raise RuntimeError(f"{run.title}: measured {sorted(found - wanted) or 'nothing'} beyond its list of metrics and lacks {sorted(wanted - found) or 'none'}")
     return metrics
 
 
-def reproduce(run: Run, device: str = "auto", seconds: float | None = None, **options: object) -> Path:
+def reproduce(run: Run, device: str = "auto", seconds: float = math.inf, **options: object) -> Path:
     """Train, evaluate, and write the result file, whose path is returned.  Raises as `train` and `write_result` do."""
     trained = train(run, device, seconds, **options)
     begun = time.monotonic()
     metrics = evaluate(run, trained)
     minutes = (trained.history.seconds + time.monotonic() - begun) / 60
-    metrics |= {"epochs": {"value": len(trained.history.epochs)}, "parameters": {"value": sum(p.numel() for p in trained.model.parameters())}}
+    size = sum(p.numel() for p in trained.model.parameters())
+    metrics |= {"epochs": {"value": len(trained.history.epochs)}, "parameters": {"value": size}}
     return write_result(
         run.experiment.name, run.profile, run.seed, metrics, data=trained.data.description, stand_in=trained.data.stand_in,
         device=device_name(next(trained.model.parameters(), torch.empty(0)).device), minutes=minutes,
@@ -157,10 +128,3 @@ def reproduce(run: Run, device: str = "auto", seconds: float | None = None, **op
 
 def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-@contextlib.contextmanager
-def _progress_on_stderr() -> Iterator[None]:
-    """Standard output is for results."""
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
