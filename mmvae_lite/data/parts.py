@@ -82,7 +82,8 @@ class MultimodalSet:
     """A data set with its partitions, which share no item.
 
     name: how it is called in results; description: one sentence for captions; stand_in: True when it stands in for a
-    set that the papers use; validation: held out of the training items for choosing weights, where there is one.
+    set that the papers use; validation: held out of the training items for choosing weights, where there is one;
+    words: those of captions, by number.
     """
 
     name: str
@@ -92,3 +93,4 @@ class MultimodalSet:
     test: Part
     validation: Part | None = None
     class_names: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
