@@ -104,8 +104,14 @@ def digits(download: bool = False) -> LabelledImages:
 
     They ship with scikit-learn, so there is nothing to download.  Each is enlarged to 20x20 and set in a frame
     of 4 empty pixels, as MNIST frames its digits.  A fixed fifth of every class is held out for testing.
+    Raises ImportError without scikit-learn.
     """
-    from sklearn.datasets import load_digits
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise ImportError(
+            "the digits that stand in for MNIST come with scikit-learn: pip install scikit-learn, or put MNIST into the folder that MMVAE_DATA names"
+        ) from None
 
     raw = load_digits()
     small = torch.from_numpy(raw.images.astype(np.float32) / 16)[:, None]
