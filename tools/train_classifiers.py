@@ -8,6 +8,8 @@ import time
 import torch
 
 from mmvae_lite import data
+from mmvae_lite.data.spoken_digits import fsdd, synthetic_speech
+from mmvae_lite.data.street_numbers import street_numbers
 from mmvae_lite.evaluation import classifiers
 from mmvae_lite.pretrained import save
 
@@ -15,7 +17,11 @@ SETTINGS = {
     "mnist": {"epochs": 4},
     "digits": {"epochs": 60, "shift": 1},
     "fashion-mnist": {"epochs": 8},
+    "street-numbers": {"epochs": 12},
+    "fsdd": {"epochs": 40, "shift": 8},
+    "spoken-digits": {"epochs": 30, "shift": 8},
 }
+STREETS = 20_000, 5_000
 
 
 def partitions(name: str):
@@ -23,7 +29,11 @@ def partitions(name: str):
     if name in ("mnist", "fashion-mnist", "digits"):
         held = data.load(name)
         return held.train.images, held.train.classes, held.test.images, held.test.classes
-    raise KeyError(name)
+    if name == "street-numbers":
+        (x, y), (test_x, test_y) = (street_numbers(n, p) for n, p in zip(STREETS, ("train", "test")))
+        return x, y, test_x, test_y
+    held = {"fsdd": fsdd, "spoken-digits": synthetic_speech}[name]()
+    return held.train.batch["speech"], held.train.classes, held.test.batch["speech"], held.test.classes
 
 
 def train(name: str, folder: str | None, seed: int = 0) -> None:

@@ -1,0 +1,168 @@
+"""Judges: what ships is as good as its card says, learns what it is shown, and refuses to judge other data."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from mmvae_lite.data import load
+from mmvae_lite.evaluation import classifiers
+from mmvae_lite.evaluation.classifiers import Classifier, accuracy, classifier, predict, predict_attributes, train_classifier
+from mmvae_lite.pretrained import cards
+
+SHAPES = {"image": (1, 28, 28), "street": (3, 32, 32), "speech": (100, 80), "face": (3, 64, 64)}
+SHIPPED = [name.removeprefix("classifier-") for name in cards() if name.startswith("classifier-")]
+
+
+def held_out(name):
+    """The test items and classes of a set, or a skip where its files are not there."""
+    try:
+        if name in ("mnist", "fashion-mnist", "digits"):
+            test = load(name).test
+            return test.images, test.classes
+        if name == "street-numbers":
+            from mmvae_lite.data.street_numbers import street_numbers
+
+            return street_numbers(1000, "test")
+        from mmvae_lite.data import spoken_digits
+
+        test = {"fsdd": spoken_digits.fsdd, "spoken-digits": spoken_digits.synthetic_speech}[name]().test
+        return test.batch["speech"], test.classes
+    except FileNotFoundError as missing:
+        if os.environ.get("MMVAE_DATA"):
+            raise
+        pytest.skip(str(missing))
+
+
+def striped(kind, n=100, seed=0):
+    """Noise with a bright band whose place is the class, of three."""
+    g = torch.Generator().manual_seed(seed)
+    classes = torch.randint(3, (n,), generator=g)
+    x = 0.2 * torch.rand(n, *SHAPES[kind], generator=g)
+    for item, k in zip(x, classes):
+        size = item.shape[-1]
+        item[..., k * size // 3 : (k + 1) * size // 3] += 0.6
+    return x, classes
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_is_as_good_as_its_card_says(name):
+    judge = classifier(name, of=name)
+    x, y = held_out(name)
+    said = judge.card["metrics"]["accuracy"]
+    if said["n"] == y.numel():
+        assert accuracy(judge, x, y) == pytest.approx(said["value"], abs=1.5 / said["n"])
+    else:  # some of the items
+        assert accuracy(judge, x, y) == pytest.approx(said["value"], abs=4 * (said["value"] * (1 - said["value"]) / len(y)) ** 0.5 + 1e-3)
+    assert judge.of == judge.card["data"] == name and said["value"] > 0.85
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_learns_and_repeats(kind):
+    x, y = striped(kind)
+    before = torch.get_rng_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(99)
+        one = train_classifier(kind, x, y, epochs=6, batch_size=10, lr=4e-3, seed=5)
+    two = train_classifier(kind, x, y, epochs=6, batch_size=10, lr=4e-3, seed=5)
+    assert torch.equal(before, torch.get_rng_state()) and not one.training
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values()))
+    unseen, classes = striped(kind, n=50, seed=1)
+    assert one(unseen).shape == (50, 3) and accuracy(one, unseen, classes) > 0.95
+
+
+def test_same_bits_in_another_process():
+    program = (
+        "from tests.test_classifiers import *\n"
+        "net = train_classifier('image', *striped('image', 60), epochs=1, batch_size=20, shift=1, seed=2)\n"
+        "print(sum(p.double().sum() for p in net.parameters()).item().hex())"
+    )
+    there = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+    net = train_classifier("image", *striped("image", 60), epochs=1, batch_size=20, shift=1, seed=2)
+    assert there == sum(p.double().sum() for p in net.parameters()).item().hex()
+
+
+def test_levels_and_numbers_are_one_picture():
+    x, y = striped("image", 60)
+    levels = (x * 255).round().to(torch.uint8)
+    net = train_classifier("image", levels, y, epochs=1, batch_size=20)
+    judge = Classifier(net, "stripes")
+    assert torch.equal(judge(levels), judge(levels.float() / 255))
+    assert torch.equal(predict(judge, levels), predict(net, levels.double() / 255, chunk=7))
+
+
+def test_shuffled_classes_teach_nothing():
+    x, y = striped("image", 300)
+    order = torch.randperm(300, generator=torch.Generator().manual_seed(0))
+    net = train_classifier("image", x, y[order], epochs=3, batch_size=20)
+    unseen, classes = striped("image", n=600, seed=1)
+    assert accuracy(net, unseen, classes) < 0.6
+
+
+def test_attributes_are_learnt_each_by_itself():
+    g = torch.Generator().manual_seed(0)
+
+    def faces(n):
+        wanted = torch.randint(2, (n, 2), generator=g)
+        x = 0.2 * torch.rand(n, 3, 64, 64, generator=g)
+        x[:, 0, :32] += 0.7 * wanted[:, 0, None, None]
+        x[:, 2, 32:] += 0.7 * wanted[:, 1, None, None]
+        return x, wanted
+
+    net = train_classifier("face", *faces(80), epochs=6, batch_size=10)
+    x, wanted = faces(60)
+    found = predict_attributes(net, x, chunk=17)
+    assert found.shape == (60, 2) and float((found == wanted).double().mean()) > 0.95
+
+
+def test_moves_whole_items_and_repeats_their_border():
+    from mmvae_lite.evaluation.classifiers import _moved
+
+    x = torch.arange(36.0).reshape(1, 1, 6, 6).expand(50, -1, -1, -1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        moved = _moved(x, 2, pixels=True)
+        frames = _moved(x[:, 0], 2, pixels=False)
+    found = set()
+    for item in moved[:, 0]:
+        rows, columns = (item[:, 0] / 6).floor(), item[0] % 6
+        assert torch.equal(item, 6 * rows[:, None] + columns)
+        found.add((rows[3].item() - 3, columns[3].item() - 3))
+        assert rows.tolist() == (torch.arange(6.0) + rows[3] - 3).clamp(0, 5).tolist()
+    assert len(found) > 15 and {a for a, _ in found} == {b for _, b in found} == {-2, -1, 0, 1, 2}
+    assert all(torch.equal(item % 6, x[0, 0] % 6) for item in frames), "bands stay in place"
+
+
+def test_loading_takes_nothing_from_the_reader():
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    judge = classifier("digits")
+    assert torch.equal(before, torch.get_rng_state())
+    assert not judge.network.training and not any(p.requires_grad for p in judge.network.parameters())
+    assert all(p.device.type == "cpu" for p in judge.network.parameters())
+
+
+def test_every_network_is_small():
+    for kind, network in classifiers.NETWORKS.items():
+        net = network()
+        assert sum(v.numel() for v in net.state_dict().values()) < 50_000
+        assert net.eval()(torch.rand(2, *SHAPES[kind])).shape == (2, 18 if kind == "face" else 10)
+
+
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (lambda: classifier("digits", of="mnist"), ValueError, "trained on 'digits' and would judge 'mnist'"),
+        (lambda: classifier("mnits"), KeyError, "did you mean 'mnist'"),
+        (lambda: train_classifier("picture", *striped("image", 4)), KeyError, "unknown kind of classifier"),
+        (lambda: train_classifier("image", striped("image", 4)[0], torch.tensor([1])), ValueError, "4 items and 1 classes"),
+        (lambda: accuracy(nn.Flatten(), torch.ones(0, 3), torch.ones(0, dtype=torch.int64)), ValueError, "0 items"),
+        (lambda: predict(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).train(), torch.ones(2, 4)), ValueError, "in training mode"),
+    ],
+)
+def test_refuses_in_one_sentence(as_a_reader, call, error, message):
+    with pytest.raises(error, match=message):
+        call()
