@@ -26,6 +26,9 @@ from torch.utils.checkpoint import checkpoint
 
 ENCODERS = ("encoder", "encoders", "joint_encoder")
 NETWORKS = (*ENCODERS, "decoder", "decoders", "discriminators")
+#: Where launchers say them: torchrun and accelerate, then three kinds of MPI.
+RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
+COUNTS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 
 
@@ -194,12 +197,21 @@ def average_gradients(optimizer: torch.optim.Optimizer, *_: object) -> None:
 
 
 def processes(device: torch.device) -> tuple[int, int]:
-    """Rank and number of the processes that train together: those of torch.distributed, or of the launcher's environment."""
+    """Rank and number of the processes that train together: those of torch.distributed, or of the launcher's environment.
+
+    Raises ValueError where `accelerate launch --cpu` was asked for several and started one.
+    """
     if not dist.is_available():
         return 0, 1
-    told = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= set(os.environ) and int(os.environ["WORLD_SIZE"]) > 1
-    if told and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    if not dist.is_initialized() and {"MASTER_ADDR", "MASTER_PORT"} <= set(os.environ):
+        rank, count = (next((int(os.environ[name]) for name in names if name in os.environ), None) for names in (RANKS, COUNTS))
+        if rank is None and "ACCELERATE_USE_CPU" in os.environ:
+            raise ValueError(
+                "accelerate launch --cpu was asked for several processes and started one, as it does without MPI; "
+                "say accelerate launch --multi_gpu, which runs on CPUs too, or torchrun --nproc-per-node"
+            )
+        if rank is not None and count is not None and count > 1:
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=rank, world_size=count)
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
