@@ -90,7 +90,7 @@ def noisy_digits(source: str = "best", download: bool = False, seed: int = 42, m
     return MultimodalSet(f"{written.name}-{modalities}", description, written.stand_in, train, test, class_names=written.class_names)
 
 
-def add_noise(sd: float = 1.0) -> Callable[[Mapping[str, Tensor], torch.Generator], dict[str, Tensor]]:
+def add_noise(sd: int | float = 1.0) -> Callable[[Mapping[str, Tensor], torch.Generator], dict[str, Tensor]]:
     """A function for `fit(corrupt=...)`: fresh noise N(0, sd^2) on every modality at every visit."""
 
     def corrupt(batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
@@ -142,13 +142,13 @@ def _levels(split: Split) -> UInt8[Tensor, "items 1 28 28"]:
 # ---------------------------------------------------------------- few labels
 
 
-def batch_size(fraction: float) -> int:
+def batch_size(fraction: int | float) -> int:
     """The size of the batches at this share of labelled images, in per cent: 50 where a batch of 100 would hold too many."""
     return 50 if fraction in (0.1, 0.5) else 100
 
 
 def paired_batches(
-    items: int, fraction: float, size: int | None = None, generator: torch.Generator | None = None, exact: bool = True
+    items: int, fraction: int | float, size: int | None = None, generator: torch.Generator | None = None, exact: bool = True
 ) -> Bool[Tensor, "items"]:
     """Which items have their label when whole mini-batches have it or not, as in the program of Lee and Pavlovic (2020).
 
@@ -170,7 +170,7 @@ def paired_batches(
 
 
 def paired_items(
-    classes: Int[Tensor, "items"], fraction: float, generator: torch.Generator | None = None, balanced: bool = False
+    classes: Int[Tensor, "items"], fraction: int | float, generator: torch.Generator | None = None, balanced: bool = False
 ) -> Bool[Tensor, "items"]:
     """Which items have their label when each item is drawn by itself.
 
@@ -232,6 +232,6 @@ def _over_and_over(rows: Tensor, size: int, batches: int, generator: torch.Gener
     return found[:batches]
 
 
-def _check_fraction(fraction: float) -> None:
+def _check_fraction(fraction: int | float) -> None:
     if not 0 < fraction <= 100:
         raise ValueError(f"fraction: found {fraction!r}, wanted per cent, above 0 and at most 100")

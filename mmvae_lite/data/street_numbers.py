@@ -23,6 +23,7 @@ SIZE = 32
 CHUNK = 500
 PARTITIONS = ("train", "test")
 
+Number = int | float
 Points = Float[Tensor, "batch height width 2"]
 
 
@@ -38,6 +39,7 @@ def street_numbers(n: int, partition: str = "train", seed: int = 0) -> tuple[UIn
     return torch.cat([images for images, _ in chunks])[:n], torch.cat([digits for _, digits in chunks])[:n]
 
 
+@functools.lru_cache(maxsize=64)
 @torch.no_grad()
 def _chunk(partition: str, seed: int, number: int) -> tuple[Tensor, Tensor]:
     digest = hashlib.sha256(f"street numbers/{partition}/{seed}/{number}".encode()).digest()
@@ -52,7 +54,7 @@ class _Dice:
     def __init__(self, n: int, generator: torch.Generator) -> None:
         self.n, self.generator = n, generator
 
-    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+    def uniform(self, low: Number, high: Number, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand((self.n, *shape), generator=self.generator)
 
     def normal(self, sd: float, *shape: int) -> Tensor:
@@ -81,7 +83,7 @@ def draw(digits: Int[Tensor, "batch"], generator: torch.Generator) -> UInt8[Tens
 
 # ---------------------------------------------------------------- faces
 
-def _arc(x: float, y: float, rx: float, ry: float, start: float, stop: float) -> list:
+def _arc(x: Number, y: Number, rx: Number, ry: Number, start: Number, stop: Number) -> list:
     """A path along an ellipse between two angles in degrees, clockwise from the right."""
     steps = max(3, round(abs(stop - start) / 30))
     return drawing.arc((x, y), (rx, ry), math.radians(start), math.radians(stop), steps).tolist()
@@ -131,11 +133,13 @@ def _faces() -> list[list]:
          [(0.8, 0), (1, 0.15), (1, 0.8), (0.8, 1), (-0.8, 1), (-1, 0.8)]],
         [[(-0.9, -1), (-0.9, 0.2), (1, 0.2)], [(0.55, -1), (0.55, 1)]],
         [[(1, -1), (-1, -1), (-1, -0.1), (0.75, -0.1), (1, 0.15), (1, 0.8), (0.8, 1), (-0.8, 1), (-1, 0.8)]],
-        [[(0.9, -0.85), (0.7, -1), (-0.75, -1), (-1, -0.75), (-1, 0.8), (-0.8, 1), (0.8, 1), (1, 0.8), (1, 0.1), (0.8, -0.05), (-1, -0.05)]],
+        [[(0.9, -0.85), (0.7, -1), (-0.75, -1), (-1, -0.75), (-1, 0.8), (-0.8, 1), (0.8, 1), (1, 0.8), (1, 0.1), (0.8, -0.05),
+          (-1, -0.05)]],
         [[(-1, -1), (1, -1), (1, -0.7), (0, 0.3), (0, 1)]],
         [[(-0.8, 0), (-0.95, -0.2), (-0.95, -0.8), (-0.75, -1), (0.75, -1), (0.95, -0.8), (0.95, -0.2), (0.8, 0), (-0.8, 0),
           (-1, 0.2), (-1, 0.8), (-0.8, 1), (0.8, 1), (1, 0.8), (1, 0.2), (0.8, 0)]],
-        [[(-0.9, 0.85), (-0.7, 1), (0.75, 1), (1, 0.75), (1, -0.8), (0.8, -1), (-0.8, -1), (-1, -0.8), (-1, -0.1), (-0.8, 0.05), (1, 0.05)]],
+        [[(-0.9, 0.85), (-0.7, 1), (0.75, 1), (1, 0.75), (1, -0.8), (0.8, -1), (-0.8, -1), (-1, -0.8), (-1, -0.1), (-0.8, 0.05),
+          (1, 0.05)]],
     ]  # fmt: skip
     six = [_arc(0, 0.38, 0.95, 0.62, 0, 360), _curve((-0.95, 0.38), (-1, -0.7), (0.75, -1)), [(0.75, -1), (0.8, -0.75)]]
     serif = [
@@ -214,7 +218,9 @@ def _number(points: Points, digits: Tensor, dice: _Dice) -> dict[str, Tensor]:
     return {"own": glyph(everything, digits, nothing), "beside": neighbours, "radius": radius}
 
 
-def _strokes(points: Points, ends: Float[Tensor, "batch segments 2 2"], square: Bool[Tensor, "batch"]) -> Float[Tensor, "batch height width"]:
+def _strokes(
+    points: Points, ends: Float[Tensor, "batch segments 2 2"], square: Bool[Tensor, "batch"]
+) -> Float[Tensor, "batch height width"]:
     """The distance to the nearest line; with square ends and corners it is measured along the axes."""
     found = torch.empty(points.shape[:-1])
     for rows, length in ((~square, _euclidean), (square, _chebyshev)):
@@ -258,10 +264,11 @@ def _beyond(px: Tensor, py: Tensor, line: Float[Tensor, "batch 2 2"]) -> tuple[T
 WALLS = [(0.55, 0.25, 0.18), (0.45, 0.2, 0.15), (0.85, 0.82, 0.74), (0.7, 0.66, 0.58), (0.5, 0.5, 0.5), (0.3, 0.3, 0.32), (0.92, 0.92, 0.9),
          (0.35, 0.22, 0.12), (0.6, 0.42, 0.25), (0.16, 0.25, 0.2), (0.15, 0.2, 0.4), (0.1, 0.1, 0.1), (0.4, 0.5, 0.55), (0.75, 0.7, 0.4),
          (0.2, 0.35, 0.6), (0.45, 0.12, 0.12)]  # fmt: skip
-PAINTS = [(0.95, 0.95, 0.95), (0.9, 0.88, 0.8), (0.08, 0.08, 0.08), (0.2, 0.2, 0.22), (0.8, 0.65, 0.3), (0.65, 0.5, 0.25), (0.7, 0.72, 0.75),
-          (0.6, 0.1, 0.1), (0.1, 0.15, 0.45), (0.1, 0.3, 0.15), (0.9, 0.8, 0.2), (0.35, 0.2, 0.1), (0.98, 0.98, 1.0), (0.0, 0.0, 0.0)]  # fmt: skip
-LEGIBLE = 0.18
+PAINTS = [(0.95, 0.95, 0.95), (0.9, 0.88, 0.8), (0.08, 0.08, 0.08), (0.2, 0.2, 0.22), (0.8, 0.65, 0.3), (0.65, 0.5, 0.25),
+          (0.7, 0.72, 0.75), (0.6, 0.1, 0.1), (0.1, 0.15, 0.45), (0.1, 0.3, 0.15), (0.9, 0.8, 0.2), (0.35, 0.2, 0.1),
+          (0.98, 0.98, 1.0), (0.0, 0.0, 0.0)]  # fmt: skip
 LUMINANCE = torch.tensor([0.3, 0.59, 0.11])
+LEGIBLE = 0.18  # how far the number's brightness is from the wall's at least, after the camera
 
 
 def _colours(dice: _Dice) -> tuple[Float[Tensor, "batch 3"], Float[Tensor, "batch 3"]]:
@@ -322,7 +329,8 @@ def _painted(canvas: Tensor, number: dict[str, Tensor], plate: Tensor, paint: Te
     rim = dice.chance(0.12)
     contrasting = ((paint @ LUMINANCE) < 0.5).float()[:, None].expand(-1, 3)
     canvas = drawing.paint(canvas, solid - 0.06, contrasting, opacity=rim * 0.8)
-    sheen = drawing.blend(drawing.grid(SIZE), paint * dice.uniform(0.8, 1.0, 1), paint * dice.uniform(0.8, 1.1, 1), dice.uniform(0, 2 * math.pi))
+    ends = (paint * dice.uniform(0.8, 1.05, 1) for _ in range(2))
+    sheen = drawing.blend(drawing.grid(SIZE), *ends, dice.uniform(0, 2 * math.pi))
     return drawing.paint(canvas, shape, sheen.clamp(0, 1), opacity=dice.uniform(0.85, 1.0))
 
 
