@@ -18,11 +18,13 @@ from mmvae_lite.data.linear_gaussian import (
     PartitionedGaussian,
 )
 from mmvae_lite.data.parts import MultimodalSet
+from mmvae_lite.data.spoken_digits import fsdd, spoken_written, synthetic_speech
 
 PAIRED: dict[str, Callable[..., MultimodalSet]] = {
     "digits-street": digits_street,
     "noisy-digits": noisy_digits,
     "image-label": image_label,
+    "spoken-written": spoken_written,
     "faces": faces,
     "entangled": entangled,
     "mog": mog,
@@ -48,11 +50,14 @@ __all__ = [
     "entangled",
     "faces",
     "fashion_mnist",
+    "fsdd",
     "image_label",
     "load",
     "mnist",
     "mog",
     "noisy_digits",
     "shuffle_within_classes",
+    "spoken_written",
+    "synthetic_speech",
     "truncated_normal",
 ]
