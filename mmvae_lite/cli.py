@@ -195,7 +195,7 @@ class _Signals:
     def __call__(self) -> bool:
         return self.asked
 
-    def __enter__(self) -> "_Signals":
+    def __enter__(self) -> _Signals:
         for number in (signal.SIGINT, signal.SIGTERM):
             self.before[number] = signal.signal(number, self._ask)
         return self
@@ -300,7 +300,7 @@ def _trained(run, args: argparse.Namespace):
     """The run's model from its finished checkpoint.  Raises ValueError where there is none."""
     from mmvae_lite.experiments import running
 
-    settings = run.experiment.training(run.profile, run.experiment.data(run.profile, run.seed))
+    settings = run.experiment.training(run.profile, run.experiment.data(run.profile, run.seed), run.seed)
     at = run.progress()
     if settings is not None and (at is None or at["epoch"] < settings.epochs):
         found = "is not trained" if at is None else f"is trained for {at['epoch']} of {settings.epochs} epochs"

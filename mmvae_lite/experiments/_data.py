@@ -6,12 +6,9 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-from torch.nn import functional as F
-
-from mmvae_lite import data as sets
 from mmvae_lite.checks import check_name
-from mmvae_lite.data.parts import MultimodalSet, Part
+from mmvae_lite.data import PAIRED
+from mmvae_lite.data.parts import MultimodalSet
 from mmvae_lite.data.sources import Source, fetch, find, user_folder
 
 #: The files of a data set: the modules and the names there of tuples of `Source`.
@@ -46,29 +43,8 @@ STAND_INS = {
 
 def paired(name: str, **options: object) -> MultimodalSet:
     """The best set of this name at hand.  Raises KeyError for an unknown name."""
-    known = getattr(sets, "PAIRED", {})
-    if name == "image-label" and name not in known:
-        return _image_label(**options)
-    check_name("data set", name, known)
-    return known[name](**options)
-
-
-def _image_label(images: str) -> MultimodalSet:
-    try:
-        found = sets.load(images)
-    except FileNotFoundError:
-        found = sets.digits()
-
-    def part(split, rows) -> Part:
-        pixels = (split.images[rows] * 255).round().to(torch.uint8)
-        return Part({"image": pixels, "label": F.one_hot(split.classes[rows], 10).float()}, split.classes[rows])
-
-    stand_in = found.name != images
-    last = 50_000 if len(found.train) == 60_000 else int(0.85 * len(found.train))
-    return MultimodalSet(
-        found.name, found.description, stand_in, part(found.train, slice(last)), part(found.test, slice(None)),
-        part(found.train, slice(last, None)), found.class_names,
-    )  # fmt: skip
+    check_name("data set", name, PAIRED)
+    return PAIRED[name](**options)
 
 
 def sources(name: str) -> tuple[Source, ...]:

@@ -43,7 +43,7 @@ class Experiment:
     """One row of a paper's table, or one curve of its figure, at the sizes `smoke`, `lite` and `paper`.
 
     data: profile, seed -> `MultimodalSet`.  model: profile, data -> a model before training.
-    training: profile, data -> `Training`, or None where nothing but the measurement trains.
+    training: profile, data, seed -> `Training`, or None where nothing but the measurement trains.
     measure: model, data, profile, seed -> metrics, each a dict of `value` and the `n` it is a mean of.
     data_name: the data set's name in `mmvae data`.  source: where the paper shows it.  metrics: the names that
     `measure` returns, which a table of results may rely on.  deviations: what the paper profile does otherwise than the paper.
@@ -55,15 +55,15 @@ class Experiment:
     data_name: str
     data: Callable[[str, int], MultimodalSet]
     model: Callable[[str, MultimodalSet], nn.Module]
-    training: Callable[[str, MultimodalSet], Training | None]
+    training: Callable[[str, MultimodalSet, int], Training | None]
     measure: Callable[[nn.Module, MultimodalSet, str, int], Metrics]
     metrics: tuple[str, ...]
     deviations: tuple[str, ...] = ()
     data_options: Mapping[str, object] = field(default_factory=dict)
-    maker: Callable[..., "Experiment"] | None = field(default=None, repr=False)
+    maker: Callable[..., Experiment] | None = field(default=None, repr=False)
     arguments: Mapping[str, object] = field(default_factory=dict, repr=False)
 
-    def with_options(self, **options: object) -> "Experiment":
+    def with_options(self, **options: object) -> Experiment:
         """The same experiment with other settings, under a name that says which; see `options`.
 
         Raises KeyError for an option that it does not have.

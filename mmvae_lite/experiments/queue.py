@@ -53,7 +53,7 @@ class Worker:
     deadline: float = field(default=float("inf"))
 
     @classmethod
-    def start(cls, run: Run, device: str, seconds: float) -> "Worker":
+    def start(cls, run: Run, device: str, seconds: float) -> Worker:
         log_path = run.checkpoint.with_suffix(".log")
         log_path.parent.mkdir(parents=True, exist_ok=True)
         log = open(log_path, "w", encoding="utf-8")

@@ -87,7 +87,7 @@ def train(run: Run, device: str = "auto", seconds: float = math.inf, progress: b
         run.checkpoint.unlink(missing_ok=True)
     data = run.experiment.data(run.profile, run.seed)
     model = run.experiment.untrained(run.profile, data, run.seed).to(pick_device(device))
-    settings = run.experiment.training(run.profile, data)
+    settings = run.experiment.training(run.profile, data, run.seed)
     if settings is None:
         return Trained(model, data, History(finished=True))
     with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
@@ -122,7 +122,7 @@ def reproduce(run: Run, device: str = "auto", seconds: float = math.inf, **optio
     metrics |= {"epochs": {"value": len(trained.history.epochs)}, "parameters": {"value": size}}
     return write_result(
         run.experiment.name, run.profile, run.seed, metrics, data=trained.data.description, stand_in=trained.data.stand_in,
-        device=device_name(next(trained.model.parameters(), torch.empty(0)).device), minutes=minutes,
+        device=device_name(pick_device(device)), minutes=minutes,
     )  # fmt: skip
 
 
