@@ -367,8 +367,13 @@ def _paired(run: Run, pair: Callable[..., Batch]) -> Part:
 def _record(run: Run, terms: Mapping[str, Tensor]) -> None:
     for name, value in terms.items():
         run.sums[name] = run.sums.get(name, 0) + value.detach().double()
-    if run.device.type == "cpu" or run.step % CHECK_EVERY_ON_GPU == 0 or run.step + 1 == run.steps:
+    if _due(run):
         _check_finite(run)
+
+
+def _due(run: Run) -> bool:
+    """Whether this step is looked at; each look makes a GPU wait."""
+    return run.device.type == "cpu" or run.step % CHECK_EVERY_ON_GPU == 0 or run.step + 1 == run.steps
 
 
 def _check_finite(run: Run) -> None:

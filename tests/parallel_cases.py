@@ -121,7 +121,8 @@ def trained(name, start=0, **more):
     """How a case ends: its parameters, and the loss of each epoch.  Batches are of 11, 11, 11 and 4 items."""
     torch.manual_seed(start)
     model, data, options = CASES[name]()
-    history = fit(model, data, epochs=3, batch_size=11, lr=3e-3, seed=2, device="cpu", **{"progress": False} | options | more)
+    defaults = {"epochs": 3, "batch_size": 11, "lr": 3e-3, "seed": 2, "device": "cpu", "progress": False}
+    history = fit(model, data, **defaults | options | more)
     means = [[epoch.get(k, 0.0) for k in sorted(history.epochs[0])] for epoch in history.epochs]
     return dict(model.state_dict()) | {"history": torch.tensor(means, dtype=torch.float64)}
 
