@@ -155,7 +155,7 @@ def _faces() -> list[list]:
         _turned(six),
     ]
     hand = [
-        [_arc(0, 0, 0.95, 1, -70, 290), [(0.3, -0.95), (0.1, -0.85)]],
+        [_arc(0, 0, 0.9, 1, -70, 290)],
         [[(0.1, -1), (-0.1, 1)]],
         [[*_arc(-0.1, -0.5, 0.8, 0.5, 200, 390), *_curve((0.5, 0), (-0.2, 0.6), (-1, 0.95)), *_curve((-0.9, 0.9), (0, 0.7), (1, 1))]],
         [_arc(-0.1, -0.5, 0.8, 0.5, 215, 440), _arc(-0.15, 0.45, 1, 0.55, 275, 500)],
@@ -362,7 +362,7 @@ def _photographed(canvas: Tensor, points: Tensor, gap: Float[Tensor, "batch"], d
     light = drawing.blend(points, dice.uniform(0.75, 1.05, 1), dice.uniform(0.75, 1.05, 1), dice.uniform(0, 2 * math.pi))
     shade = drawing.coverage(drawing.half_plane(points, dice.uniform(-0.8, 0.8, 2), dice.uniform(0, 2 * math.pi)), 0.15)
     light = light * (1 - (shade * dice.uniform(0.15, 0.4, 1, 1) * dice.chance(0.12)[:, None, None])[:, None])
-    canvas = _blurred(canvas * light, dice.uniform(0.4, 1.5))
+    canvas = _blurred(canvas * light, dice.uniform(0.4, 1.8))
     middle = canvas.mean((1, 2, 3), keepdim=True)
     contrast = dice.uniform(0.25, 1.0).maximum((LEGIBLE / gap.clamp_min(0.05)).clamp_max(1.5))[:, None, None, None]
     exposure = (middle * dice.uniform(0.75, 1.1, 1, 1, 1) + dice.normal(0.08, 1, 1, 1)).clamp(0.2, 0.8)
