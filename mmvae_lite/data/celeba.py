@@ -167,9 +167,10 @@ def _images(folder: Path, names: Sequence[str], part: str) -> Tensor:
 def _from_cache(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     """What was kept, or None; a file that is not whole is as good as none."""
     try:
-        with np.load(path, allow_pickle=False) as kept:
+        # numpy leaves a file open that it cannot read
+        with open(path, "rb") as f, np.load(f, allow_pickle=False) as kept:
             images = kept["images"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile):
         return None
     return images if images.shape == shape and images.dtype == np.uint8 else None
 

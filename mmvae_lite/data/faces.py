@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 from torch import Tensor
 
 from mmvae_lite.checks import check_name, check_positive
@@ -192,6 +192,9 @@ def _measure(on: dict[str, Tensor], style: dict[str, Tensor]) -> dict[str, Tenso
     for name, ends in HAIR.items():
         hair = torch.where(on[name][:, None], _mix(ends, style["hair shade"]), hair)
     coloured = torch.stack([on[name] for name in HAIR]).any(0)
+    brow = hair * 0.62
+    unseen = (brow - skin).abs().amax(-1) < 0.2
+    brow = torch.where(unseen[:, None], skin * 0.45, brow)
     length = torch.where(male, 0.25 * style["hair length"] ** 2, 0.25 + 0.75 * style["hair length"])
     plain = ~on["Straight_Hair"] & ~on["Wavy_Hair"]
     return {
@@ -199,7 +202,7 @@ def _measure(on: dict[str, Tensor], style: dict[str, Tensor]) -> dict[str, Tenso
         "skin shade": skin * torch.tensor([0.80, 0.72, 0.70]),
         "skin line": skin * torch.tensor([0.58, 0.46, 0.44]),
         "hair": hair,
-        "brow": torch.where(bald[:, None] & ~coloured[:, None], torch.tensor([0.22, 0.15, 0.11]), hair * 0.62),
+        "brow": torch.where(bald[:, None] & ~coloured[:, None], torch.tensor([0.22, 0.15, 0.11]) * skin, brow),
         "rim": bald & coloured,
         "hairy": ~bald,
         "plain": plain,
@@ -215,8 +218,15 @@ def _measure(on: dict[str, Tensor], style: dict[str, Tensor]) -> dict[str, Tenso
     }
 
 
-def draw(attributes: Bool[Tensor, "n 18"], style: Float[Tensor, "n style"]) -> UInt8[Tensor, "n 3 64 64"]:
-    """Faces with these attributes (columns as in `ATTRIBUTES`) and factors of style (as in `STYLE`), in 256 levels."""
+def draw(attributes: Shaped[Tensor, "n attributes"], style: Float[Tensor, "n style"]) -> UInt8[Tensor, "n 3 64 64"]:
+    """Faces with these attributes (columns as in `ATTRIBUTES`, 0 and 1) and factors of style (as in `STYLE`), in 256 levels.
+
+    Raises ValueError where a tensor has another shape.
+    """
+    wanted = ([len(attributes), len(ATTRIBUTES)], [len(attributes), len(STYLE)])
+    if (list(attributes.shape), list(style.shape)) != wanted:
+        raise ValueError(f"found attributes {list(attributes.shape)} and style {list(style.shape)}, wanted {wanted[0]} and {wanted[1]}")
+    attributes = attributes > 0
     pictures = [_draw(a, s) for a, s in zip(attributes.split(CHUNK), style.split(CHUNK))]
     return torch.cat(pictures) if pictures else torch.zeros(0, 3, SIZE, SIZE, dtype=torch.uint8)
 
@@ -225,26 +235,26 @@ def _draw(attributes: Tensor, style: Tensor) -> Tensor:
     on = dict(zip(ATTRIBUTES, attributes.unbind(-1)))
     by_name = dict(zip(STYLE, style.unbind(-1)))
     n, points = len(attributes), drawing.grid(SIZE)
-    scale = 0.47 + 0.07 * by_name["size"]
-    centre = _xy(0.16 * (by_name["right"] - 0.5), 0.07 + 0.12 * (by_name["down"] - 0.5))
-    heads = drawing.place(points.expand(n, SIZE, SIZE, 2), centre, scale[:, None], 0.36 * (by_name["tilt"] - 0.5))
+    scale = 0.43 + 0.09 * by_name["size"]
+    centre = _xy(0.26 * (by_name["right"] - 0.5), 0.07 + 0.16 * (by_name["down"] - 0.5))
+    heads = drawing.place(points.expand(n, SIZE, SIZE, 2), centre, scale[:, None], 0.46 * (by_name["tilt"] - 0.5))
     faces = _Faces(torch.zeros(n, 3, SIZE, SIZE), heads, 2 / SIZE / scale, on | by_name | _measure(on, by_name))
     _background(faces, points)
     faces.where(faces["hairy"], _hair_behind)
-    _body(faces.window(38, 64, 0, 64))
+    _body(faces.window(35, 64, 0, 64))
     _head(faces)
-    faces.window(14, 58, 10, 54).where(faces["old"] > 0.12, _age)
-    faces.window(18, 56, 6, 58).where(faces["Heavy_Makeup"], _makeup)
-    _eyes(faces.window(22, 46, 10, 54))
-    _brows(faces.window(16, 40, 10, 54))
-    _nose(faces.window(30, 51, 18, 46))
-    _mouth(faces.window(33, 64, 10, 54))
-    faces.window(32, 58, 10, 54).where(faces["Mustache"], _mustache)
-    faces.window(0, 50, 0, 64).where(faces["Bald"], _bald)
+    faces.window(12, 60, 8, 56).where(faces["old"] > 0.12, _age)
+    faces.window(16, 58, 4, 60).where(faces["Heavy_Makeup"], _makeup)
+    _eyes(faces.window(20, 48, 8, 56))
+    _brows(faces.window(14, 44, 8, 56))
+    _nose(faces.window(28, 53, 16, 48))
+    _mouth(faces.window(31, 64, 8, 56))
+    faces.window(30, 60, 8, 56).where(faces["Mustache"], _mustache)
+    faces.window(0, 52, 0, 64).where(faces["Bald"], _bald)
     faces.where(faces["hairy"], _hair_in_front)
-    faces.window(0, 48, 0, 64).where(faces["Bangs"], _bangs)
-    faces.window(18, 51, 4, 60).where(faces["Eyeglasses"], _glasses)
-    faces.window(0, 46, 0, 64).where(faces["Wearing_Hat"], _hat)
+    faces.window(0, 50, 0, 64).where(faces["Bangs"], _bangs)
+    faces.window(16, 54, 2, 62).where(faces["Eyeglasses"], _glasses)
+    faces.window(0, 50, 0, 64).where(faces["Wearing_Hat"], _hat)
     angle = math.pi * (1 + by_name["light from"])
     light = drawing.half_plane(points.expand(n, SIZE, SIZE, 2), (0.0, 0.0), angle)
     canvas = faces.canvas * (1 + 0.22 * (by_name["light strength"][:, None, None] * light))[:, None]
@@ -306,8 +316,9 @@ def _age(f: _Faces) -> None:
 
 def _makeup(f: _Faces) -> None:
     shadow = _hue(0.55 + 0.4 * f["accent hue"], 0.6, 0.72)
+    blush = f["skin"] * torch.tensor([0.98, 0.55, 0.62])
     for side in (-1.0, 1.0):
-        f.put(drawing.ellipse(f.moved(side * 0.56, 0.46), (0.0, 0.0), _xy(0.24, 0.16)), f["skin"] * torch.tensor([0.98, 0.55, 0.62]), 0.6, 0.24)
+        f.put(drawing.ellipse(f.moved(side * 0.56, 0.46), (0.0, 0.0), _xy(0.24, 0.16)), blush, 0.6, 0.24)
         f.put(drawing.ellipse(f.moved(side * 0.41, -0.08), (0.0, 0.0), _xy(0.27, 0.20)), shadow, 0.85, 0.1)
 
 
@@ -354,10 +365,10 @@ def _mouth(f: _Faces) -> None:
     half = (0.27 + 0.08 * f["mouth width"]) * torch.where(smiling, 1.25, torch.where(parted, 0.72, 1.0))
     lips = torch.where(makeup[:, None], _hue(0.93 + 0.1 * f["accent hue"], 0.85, 0.80), f["skin line"] * torch.tensor([1.12, 0.85, 0.88]))
     thick = torch.where(makeup, 0.075, torch.where(f["Male"], 0.028, 0.042))
-    left, right = (_xy(s * half, torch.where(smiling, -0.10, 0.0)) for s in (-1.0, 1.0))
+    left, right = (_xy(s * half, torch.where(smiling, -0.13, 0.0)) for s in (-1.0, 1.0))
     upper = drawing.bezier(left, _xy(0.0, torch.where(smiling, 0.06, torch.where(parted, -0.20, -0.04))), right, 6)
     lower = drawing.bezier(right, _xy(0.0, torch.where(smiling, 0.58, 0.28)), left, 6)
-    line = drawing.bezier(left, _xy(0.0, torch.where(smiling, 0.26, 0.02)), right, 6)
+    line = drawing.bezier(left, _xy(0.0, torch.where(smiling, 0.34, 0.02)), right, 6)
 
     def open_mouth(g: _Faces) -> None:
         path = torch.cat([g["upper"][:, :-1], g["lower"][:, :-1]], 1)
