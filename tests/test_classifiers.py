@@ -136,6 +136,56 @@ def test_moves_whole_items_and_repeats_their_border():
     assert all(torch.equal(item % 6, x[0, 0] % 6) for item in frames), "bands stay in place"
 
 
+def paired(name, modalities, stand_in=True):
+    from mmvae_lite.data.parts import MultimodalSet, Part
+
+    part = Part({m: torch.zeros(1, 1) for m in modalities}, torch.zeros(1, dtype=torch.int64))
+    return MultimodalSet(name, "", stand_in, part, part)
+
+
+@pytest.mark.parametrize(
+    "data, wanted",
+    [
+        (paired("mnist-street-numbers", ["digit", "street"]), ["mnist", "street-numbers"]),
+        (paired("digits-street-numbers", ["digit", "street"]), ["digits", "street-numbers"]),
+        (paired("digits-3", ["x1", "x2", "x3"]), ["digits"] * 3),
+        (paired("fashion-mnist-label", ["image", "label"]), ["fashion-mnist", None]),
+        (paired("spoken-written", ["speech", "image"], False), ["fsdd", "mnist"]),
+        (paired("me-mnist", ["digit", "garment", "label"]), ["mnist", "fashion-mnist", None]),
+    ],
+)
+def test_judges_of_a_paired_set(data, wanted):
+    judges = classifiers.judges_for(data)
+    assert list(judges) == list(data.train.batch)
+    assert [getattr(j, "of", None) for j in judges.values()] == wanted
+
+
+def test_names_of_the_paired_sets_are_those_that_the_data_have():
+    """The real functions, small: what they call themselves finds judges that are good at it."""
+    from mmvae_lite.data import digits_street, image_label, noisy_digits
+
+    for data in (digits_street("stand-in", times=1, drawn=(100, 100)), noisy_digits("stand-in"), image_label("stand-in")):
+        for m, judge in classifiers.judges_for(data).items():
+            x = data.test.take(slice(0, 100))[m]
+            assert accuracy(judge, x, data.test.classes[:100]) > 0.85, (data.name, m)
+
+
+def test_a_judge_is_trained_where_none_ships():
+    from mmvae_lite.data.parts import MultimodalSet, Part
+
+    def part(seed):
+        x, y = striped("image", 80, seed)
+        rows = torch.randint(60, (200,), generator=torch.Generator().manual_seed(seed))  # some rows are in no tuple
+        return Part({"picture": x}, y[rows], {"picture": rows})
+
+    data = MultimodalSet("stripes", "", True, part(0), part(1))
+    with pytest.raises(KeyError, match="no classifier ships for 'picture' of 'stripes'; train one with train_judge"):
+        classifiers.judges_for(data)
+    judge = classifiers.train_judge(data, "picture", epochs=6, batch_size=10, lr=4e-3)
+    found = judge.card["metrics"]["accuracy"]
+    assert judge.of == "stripes" and found["value"] > 0.95 and found["n"] == len(part(1).index["picture"].unique())
+
+
 def test_loading_takes_nothing_from_the_reader():
     torch.manual_seed(3)
     before = torch.get_rng_state()

@@ -220,6 +220,15 @@ def test_effective_classes():
     assert effective_classes(torch.tensor([], dtype=torch.int64)) == 0
 
 
+def test_the_model_sees_the_corrupted_input_and_the_judge_does_not():
+    def hide(batch, generator):
+        order = torch.randperm(len(next(iter(batch.values()))), generator=generator)
+        return {m: x[order] for m, x in batch.items()}
+
+    for r in conditional_coherence(Generator(), tuples(), JUDGES, corrupt=hide).values():
+        assert r["value"] == pytest.approx(r["chance"], abs=4 * r["se"]) and r["classifier"] == 1
+
+
 def test_a_weak_judge_shows():
     data = tuples()
 

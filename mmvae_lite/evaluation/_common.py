@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -18,6 +18,7 @@ from mmvae_lite.experts import Mixture
 from mmvae_lite.models._common import parameter_like
 
 Posterior = Normal | Laplace | Concrete | Mixture
+Corrupt = Callable[[Mapping[str, Tensor], torch.Generator], Mapping[str, Tensor]]
 
 
 @contextlib.contextmanager
@@ -59,15 +60,19 @@ def generator_for(seed: int, purpose: str, like: Tensor) -> torch.Generator:
     return torch.Generator(like.device).manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-def posteriors(model: nn.Module, data: Part, given: Sequence[str], latent: str = "shared", chunk: int = 1000) -> Posterior:
+def posteriors(
+    model: nn.Module, data: Part, given: Sequence[str], latent: str = "shared", chunk: int = 1000, corrupt: Corrupt | None = None, seed: int = 0
+) -> Posterior:
     """q(latent | x_given) of every tuple, as one density [items, latent] on the model's device.
 
-    latent: `shared` or `private/<modality>`.  Raises KeyError for an unknown modality or latent.
+    latent: `shared` or `private/<modality>`.  corrupt: as in `fit`, what the model sees of a batch, with draws by `seed`.
+    Raises KeyError for an unknown modality or latent.
     """
     found: list[Posterior] = []
     with at_rest(model) as like:
+        generator = generator_for(seed, f"posterior of {'+'.join(given)}", like)
         for _, batch in in_chunks(data, given, chunk, like):
-            q = model.posterior(batch)
+            q = model.posterior(corrupt(batch, generator) if corrupt else batch)
             check_name("latent", latent, q)
             found.append(q[latent])
     return joined(found)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmvae_lite.checks import check_name, check_positive
-from mmvae_lite.data.parts import as_float
+from mmvae_lite.data.parts import MultimodalSet, Part, as_float
 from mmvae_lite.models._common import parameter_like
 from mmvae_lite.pretrained import load_weights
 
@@ -64,6 +65,7 @@ def speech_network(outputs: int = 10) -> nn.Sequential:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool1d(4), nn.Flatten(), nn.Dropout(), nn.Linear(160, outputs))
 
 
+SHAPES = {"image": (1, 28, 28), "street": (3, 32, 32), "speech": (100, 80), "face": (3, 64, 64)}
 NETWORKS = {"image": image_network, "street": street_network, "speech": speech_network, "face": face_network}
 
 #: Of the judges that ship: the data they are for, the network that reads them, and the number of its outputs.
@@ -176,6 +178,64 @@ def _moved(x: Tensor, shift: int, pixels: bool) -> Tensor:
         rows = rows.reshape(len(x), *[size if a == x.ndim + axis else 1 for a in range(1, x.ndim)])
         x = x.gather(x.ndim + axis, rows.expand(x.shape))
     return x
+
+
+def judges_for(data: MultimodalSet) -> dict[str, Judge]:
+    """The judges that ship of every modality of a paired set, by modality; a one-hot label is its own judge.
+
+    Raises KeyError in one sentence where a modality has none, such as SVHN; `train_judge` makes one.
+    """
+    found: dict[str, Judge] = {}
+    for m in data.train.batch:
+        if m == "label":
+            found[m] = nn.Identity()
+            continue
+        name = _judge_of(data, m)
+        if name not in SHIPPED:
+            raise KeyError(f"no classifier ships for {m!r} of {data.name!r}; train one with train_judge(data, {m!r})")
+        found[m] = classifier(name)
+    return found
+
+
+def _judge_of(data: MultimodalSet, m: str) -> str | None:
+    """The set that a modality of a paired set is taken from."""
+    if data.name == "spoken-written":
+        return {"speech": "spoken-digits", "image": "digits"}[m] if data.stand_in else {"speech": "fsdd", "image": "mnist"}[m]
+    if data.name in ("e-mnist", "me-mnist", "m-mnist"):
+        return {"digit": "mnist", "garment": "fashion-mnist"}.get(m)
+    for written in ("fashion-mnist", "mnist", "digits"):
+        if data.name.startswith(f"{written}-"):
+            rest = data.name.removeprefix(f"{written}-")
+            return rest if m == "street" else written if m in ("image", "digit") or rest.isdigit() else None
+    return None
+
+
+def train_judge(data: MultimodalSet, modality: str, **options: Any) -> Classifier:
+    """A judge of one modality of a paired set, trained on its training items, each row once; its card has the test accuracy.
+
+    options: those of `train_classifier`.  Raises KeyError for an unknown modality, ValueError for items of a shape that no
+    network here reads, or without classes.
+    """
+    check_name("modality", modality, data.train.batch)
+    x, y = _rows(data.train, modality)
+    kinds = {shape: kind for kind, shape in SHAPES.items()}
+    if tuple(x.shape[1:]) not in kinds:
+        raise ValueError(f"train_judge: {modality!r} has items of {list(x.shape[1:])}, wanted one of {', '.join(str(list(s)) for s in kinds)}")
+    network = train_classifier(kinds[tuple(x.shape[1:])], x, y, **options).requires_grad_(False)
+    test_x, test_y = _rows(data.test, modality)
+    found = accuracy(network, test_x, test_y)
+    return Classifier(network, data.name, {"data": data.name, "metrics": {"accuracy": {"value": found, "n": len(test_y)}}})
+
+
+def _rows(part: Part, m: str) -> tuple[Tensor, Int[Tensor, "rows"]]:
+    """The rows of a modality that some tuple holds, and their classes."""
+    if part.classes is None:
+        raise ValueError(f"train_judge: the tuples of {m!r} have no classes, wanted a Part with classes")
+    if m not in part.index:
+        return part.batch[m], part.classes
+    classes = torch.full((len(part.batch[m]),), -1, device=part.classes.device)
+    classes[part.index[m]] = part.classes
+    return part.batch[m][classes >= 0], classes[classes >= 0]
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mmvae_lite.checks import check_name, check_positive
 from mmvae_lite.data.parts import Part
-from mmvae_lite.evaluation._common import at_rest, classes_of, generator_for, in_chunks
+from mmvae_lite.evaluation._common import Corrupt, at_rest, classes_of, generator_for, in_chunks
 from mmvae_lite.evaluation.classifiers import Judge, accuracy, predict
 from mmvae_lite.ex_post import ExPostDensity
 
@@ -37,6 +37,7 @@ def conditional_coherence(
     pairs: Pairs | None = None,
     sample: bool = True,
     average: str = "micro",
+    corrupt: Corrupt | None = None,
     classes: int = 10,
     chunk: int = 500,
     seed: int = 0,
@@ -50,6 +51,7 @@ def conditional_coherence(
     sample: latents are drawn, as in both papers (DMVAE-D draws the styles alone); False takes means.
     average: `micro`, the share of all items; `macro`, the mean of the classes' shares; `multivae`, that mean as the package
         MultiVae computes it, where a class without items counts as 0.
+    corrupt: as in `fit`, what the model sees of its input; the judges see what it makes.
     classes: how many there are.
 
     Returns for each pair, called `image->label` or `x1+x2->x3`, a dict of
@@ -81,7 +83,7 @@ def conditional_coherence(
         with at_rest(model) as like:
             generator, found, spread = generator_for(seed, name, like), [], _Spread(classes)
             for rows, batch in in_chunks(data, given, chunk, like):
-                made = model.translate(batch, to, sample=sample, generator=generator)
+                made = model.translate(corrupt(batch, generator) if corrupt else batch, to, sample=sample, generator=generator)
                 found.append(predict(judges[to], made, chunk).to(truth.device))
                 spread.add(made, truth[rows])
         predicted = torch.cat(found)
