@@ -81,7 +81,7 @@ def program() -> str:
     """The path of espeak-ng.  Exits with one sentence where it is missing."""
     found = shutil.which("espeak-ng")
     if found is None:
-        raise SystemExit("espeak-ng is not installed: get it with 'apt-get install espeak-ng', 'brew install espeak-ng' or from its releases on GitHub")
+        raise SystemExit("espeak-ng is not installed: get it with 'apt-get install espeak-ng' or 'brew install espeak-ng'")
     return found
 
 
@@ -100,13 +100,13 @@ def speak(espeak: str, voice: str, pitch: int, speed: int, word: str) -> np.ndar
 
 
 def resample(x: np.ndarray, rate: int) -> np.ndarray:
-    """Band-limited resampling to RATE by cutting the spectrum; silence before and after keeps the ends apart."""
+    """Band-limited resampling to RATE: the spectrum fades to 0 at RATE / 2, for a sharp cut would ring; silence keeps the ends apart."""
     pad = rate // 10
     padded = np.pad(x, (pad, pad + -len(x) % (rate // 50)))
     n = round(len(padded) * RATE / rate)
     spectrum = np.fft.rfft(padded)[: n // 2 + 1]
-    spectrum[np.linspace(0, RATE / 2, len(spectrum)) > 0.48 * RATE] = 0
-    return np.fft.irfft(spectrum, n) * n / len(padded)
+    beyond = np.clip((np.linspace(0, 1, len(spectrum)) - 0.85) / 0.15, 0, 1)
+    return np.fft.irfft(spectrum * (0.5 + 0.5 * np.cos(np.pi * beyond)), n) * n / len(padded)
 
 
 def tilt(x: np.ndarray, decibels: float) -> np.ndarray:
@@ -149,7 +149,7 @@ def make() -> dict[str, np.ndarray]:
         "speaker": speaker,
         "language": languages[speaker],
         "take": take,
-        "length": length.numpy().astype(np.uint8),
+        "length": length.numpy().astype(np.uint16),
         "test": held_out[speaker],
     }
 

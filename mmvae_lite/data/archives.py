@@ -6,15 +6,18 @@ together with the whole archive.
 
 from __future__ import annotations
 
+import errno
 import gzip
+import lzma
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 from mmvae_lite.data.idx import BadFile
 
@@ -60,7 +63,7 @@ def read_members(path: str | Path, wanted: Callable[[str], bool], limits: Limits
 class _Stream:
     """A decompressed file that counts what it gave and remembers its last block."""
 
-    def __init__(self, f: BinaryIO, name: str, limit: int) -> None:
+    def __init__(self, f: gzip.GzipFile, name: str, limit: int) -> None:
         self.f, self.name, self.left, self.last = f, name, limit, b""
 
     def read(self, size: int) -> bytes:
@@ -105,7 +108,7 @@ def _headers(archive: tarfile.TarFile, name: str) -> Iterator[tarfile.TarInfo]:
 
 
 def _zip_members(path: Path, wanted: Callable[[str], bool], limits: Limits) -> Iterator[tuple[str, bytes]]:
-    with zipfile.ZipFile(path) as archive:
+    with _said(zipfile.ZipFile, path) as archive:
         infos = archive.infolist()
         for count, info in enumerate(infos, 1):
             _check_name(path.name, info.orig_filename)
@@ -113,24 +116,34 @@ def _zip_members(path: Path, wanted: Callable[[str], bool], limits: Limits) -> I
                 raise BadFile(f"{path.name}: {info.filename!r} is a link or a device, wanted files and folders only")
             _check_size(path.name, info.filename, info.file_size, count, limits)
         if sum(info.file_size for info in infos) > limits.total:
-            raise BadFile(f"{path.name}: announces more bytes than the {limits.total} that are allowed; fetch the archive again from its authors")
+            raise BadFile(f"{path.name}: announces more than the {limits.total} bytes allowed; fetch the archive again from its authors")
         for info in infos:
             if not info.is_dir() and wanted(info.filename):
-                try:
-                    content = archive.read(info)
-                except (NotImplementedError, RuntimeError, ValueError, OSError) as e:
-                    raise zipfile.BadZipFile(f"{info.filename}: {e}") from None
-                yield info.filename, content
+                yield info.filename, _said(archive.read, info)
+
+
+def _said(function: Callable, argument: object) -> Any:
+    """What the function of zipfile returns; all of its errors that come of damage or of an unknown feature become one."""
+    try:
+        return function(argument)
+    except (NotImplementedError, RuntimeError, ValueError, lzma.LZMAError, struct.error, OverflowError) as e:
+        raise zipfile.BadZipFile(str(e)) from None
+    except OSError as e:
+        if e.errno in (None, errno.EINVAL):  # bzip2's word for damage, and a seek to before the start
+            raise zipfile.BadZipFile(str(e)) from None
+        raise
 
 
 def _check_name(archive: str, name: str) -> None:
     parts = name.split("/")
     if not name or name.startswith("/") or ".." in parts or ":" in parts[0] or "\\" in name or "\0" in name:
-        raise BadFile(f"{archive}: holds the name {name!r}, which leaves the archive's folder; fetch the archive again from its authors")
+        raise BadFile(
+            f"{archive}: holds the name {name[:80]!r}, which leaves the archive's folder; fetch the archive again from its authors"
+        )
 
 
 def _check_size(archive: str, name: str, size: int, count: int, limits: Limits) -> None:
     if count > limits.members:
         raise BadFile(f"{archive}: holds more than {limits.members} members; fetch the archive again from its authors")
     if not 0 <= size <= limits.member:
-        raise BadFile(f"{archive}: {name!r} announces {size} bytes, wanted at most {limits.member}; fetch the archive again from its authors")
+        raise BadFile(f"{archive}: {name!r} announces {size} bytes, wanted at most {limits.member}; fetch it again from its authors")

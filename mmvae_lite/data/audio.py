@@ -43,7 +43,7 @@ def read_wav(content: bytes, name: str, rate: int = RATE) -> Float[np.ndarray, "
             found, announced = (f.getnchannels(), f.getsampwidth(), f.getframerate()), f.getnframes()
             data = f.readframes(announced) if announced <= len(content) else b""
     except (wave.Error, EOFError, RuntimeError) as e:
-        raise BadFile(f"{name}: broken WAV file ({e or 'it ends early'}); delete it and fetch it again") from None
+        raise BadFile(f"{name}: broken WAV file ({str(e) or 'it ends early'}); delete it and fetch it again") from None
     channels, width, found_rate = found
     if channels != 1 or width not in (1, 2) or found_rate != rate:
         raise BadFile(
@@ -95,8 +95,8 @@ def mel_filters(bins: int = BINS, n_fft: int = N_FFT, rate: int = RATE) -> Float
 
 
 def count_frames(samples: int) -> int:
-    """How many frames a recording has: one starts every HOP samples as long as there is sound, up to FRAMES."""
-    return min(FRAMES, max(1, -(-samples // HOP)))
+    """How many frames a recording has: one starts every HOP samples as long as there is sound."""
+    return -(-samples // HOP)
 
 
 def power_spectra(sound: Float[Tensor, "items samples"]) -> Float[Tensor, "items frames frequencies"]:
@@ -108,7 +108,7 @@ def power_spectra(sound: Float[Tensor, "items samples"]) -> Float[Tensor, "items
 
 
 def log_mel(recordings: Sequence[Tensor], chunk: int = 100) -> tuple[Float[Tensor, "items 100 80"], Int[Tensor, "items"]]:
-    """The log-mel spectra of recordings [samples] at RATE, [items, FRAMES, BINS], and their lengths in frames.
+    """The log-mel spectra of recordings [samples] at RATE, [items, FRAMES, BINS], and their own lengths in frames.
 
     Values are natural logarithms of energy, at least ln FLOOR, which is also what stands after the end of a recording.
     One longer than FRAMES is cropped at its end.  `chunk` recordings are transformed at a time.
@@ -123,7 +123,8 @@ def log_mel(recordings: Sequence[Tensor], chunk: int = 100) -> tuple[Float[Tenso
         group = [x[:longest] for x in recordings[start : start + chunk]]
         for number, x in enumerate(group, start):
             if x.ndim != 1 or not len(x) or not bool(torch.isfinite(x).all()):
-                raise ValueError(f"recording {number}: found shape {tuple(x.shape)} or a value that is not finite, wanted finite samples [samples]")
+                found_here = f"shape {tuple(x.shape)}" if x.ndim != 1 or not len(x) else "NaN or infinity"
+                raise ValueError(f"recording {number}: found {found_here}, wanted finite samples [samples]")
         energy = power_spectra(torch.nn.utils.rnn.pad_sequence(group, batch_first=True)) @ filters
         found.append(energy.clamp_min(FLOOR).log())
     return torch.cat(found), torch.tensor([count_frames(len(x)) for x in recordings])

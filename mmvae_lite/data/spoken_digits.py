@@ -65,7 +65,7 @@ def fsdd(download: bool = False) -> MultimodalSet:
     take = torch.tensor([item[2] for item in found])
     test = take < FSDD_TEST_TAKES
     if not bool(test.any()) or bool(test.all()):
-        raise BadFile(f"{path.name}: found {len(found)} recordings, wanted some with takes 0 to 4 and some with later ones; fetch version 1.0.10")
+        raise BadFile(f"{path.name}: found {len(found)} recordings, wanted takes 0 to 4 and later ones; fetch version 1.0.10")
     spectra, length = log_mel([item[3] for item in found])
     names = sorted({item[1] for item in found})
     speaker = torch.tensor([names.index(item[1]) for item in found])
