@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -164,6 +165,23 @@ def two_sets(folder, digits, garments):
             images[:, 0, 0] = np.arange(len(labels))
             write_idx(folder / name / files[0], images)
             write_idx(folder / name / files[1], labels)
+
+
+def test_a_contact_sheet_is_left_to_be_looked_at(pairs):
+    """For every class a row of digits and one of garments, sorted by the first latent, as build/artefacts/KIND-mnist.png."""
+    image = pytest.importorskip("PIL.Image")
+    folder = Path(os.environ.get("MMVAE_ARTEFACTS", Path(__file__).parent.parent / "build" / "artefacts"))
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind, data in pairs.items():
+        part, rows = data.train, []
+        for label in range(10):
+            items = (part.classes == label).nonzero().flatten()
+            items = items[part.facts["latent"][items, 0].argsort()][:: len(items) // 20][:20]
+            x = part.take(items)
+            rows += [torch.cat(list(x[m][:, 0]), 1) for m in ("digit", "garment")]
+        sheet = (255 * torch.cat(rows)).round().byte().numpy()
+        image.fromarray(sheet).save(folder / f"{kind}-mnist.png")
+        assert sheet.shape == (560, 560) and sheet.max() > 200
 
 
 def test_m_puts_the_originals_side_by_side_and_drops_the_borders(own_folders):

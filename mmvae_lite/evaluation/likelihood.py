@@ -69,7 +69,7 @@ def log_likelihood(
     chunk: int = 100,
     weights: Mapping[str, float] | None = None,
     generator: torch.Generator | None = None,
-    items: int = 500,
+    items: int = 100,
 ) -> Estimate:
     """Estimate log p(x_T) of the modalities in `target`, with q(z | x_S) for those in `given` as the proposal.
 
