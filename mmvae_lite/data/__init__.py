@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from mmvae_lite.data.celeba import celeba
+from mmvae_lite.data.cub import birds, cub
 from mmvae_lite.data.digit_sets import digits_street, image_label, noisy_digits
 from mmvae_lite.data.entangled import entangle, shuffle_within_classes, truncated_normal
 from mmvae_lite.data.entangled_sets import entangled
@@ -26,6 +27,7 @@ PAIRED: dict[str, Callable[..., MultimodalSet]] = {
     "image-label": image_label,
     "spoken-written": spoken_written,
     "faces": faces,
+    "birds": birds,
     "entangled": entangled,
     "mog": mog,
 }
@@ -43,7 +45,9 @@ __all__ = [
     "PartitionedGaussian",
     "Split",
     "best_available",
+    "birds",
     "celeba",
+    "cub",
     "digits",
     "digits_street",
     "entangle",

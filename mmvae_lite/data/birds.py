@@ -93,7 +93,7 @@ def _generator(purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-def species(number: int, seed: int = 0) -> Float[Tensor, "species attributes values"]:
+def species(number: int, seed: int | str = 0) -> Float[Tensor, "species attributes values"]:
     """So many species: for each the probability of every value of every attribute, [species, attributes, 11].
 
     No two species agree in the likeliest values of all attributes that do not belong to the moment of the picture.
