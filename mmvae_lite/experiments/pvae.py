@@ -53,7 +53,20 @@ def training(profile: str, data: MultimodalSet, seed: int, updates: int = UPDATE
     size = BATCH if profile == "paper" else 64
     steps = math.ceil(len(data.train) / size)
     epochs = {"smoke": 1, "lite": math.ceil(LITE_UPDATES / steps)}.get(profile, math.ceil(updates / steps))
-    return Training(epochs, size, optimizers=adam, pair=getattr(data, "repair", None) if "image" in data.train.index else None)
+    return Training(epochs, size, optimizers=adam, pair=new_partners(data))
+
+
+def new_partners(data: MultimodalSet):
+    """For `fit(pair=..)`: new written digits for the spoken digits of this set, which may hold but some of them."""
+    if "image" not in data.train.batch:
+        return None
+    rows = data.train.index.get("speech", torch.arange(len(data.train)))
+
+    def pair(index, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        drawn = data.repair({"speech": rows.to(generator.device)}, generator)
+        return {m: drawn[m] for m in data.train.batch}
+
+    return pair
 
 
 def likelihoods() -> dict[str, NormalLikelihood]:

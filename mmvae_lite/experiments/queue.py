@@ -56,7 +56,7 @@ class Worker:
     def start(cls, run: Run, device: str, seconds: float) -> Worker:
         log_path = run.checkpoint.with_suffix(".log")
         log_path.parent.mkdir(parents=True, exist_ok=True)
-        log = open(log_path, "w", encoding="utf-8")
+        log = log_path.open("w", encoding="utf-8")
         command = [
             sys.executable, "-m", "mmvae_lite", "reproduce", run.experiment.name, "--profile", run.profile, "--seed", str(run.seed),
             "--device", device, "--minutes", f"{seconds / 60:.3f}", "--json",
