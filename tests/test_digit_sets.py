@@ -13,10 +13,11 @@ from mmvae_lite.data import PAIRED, digits
 from mmvae_lite.data.digit_sets import FRACTIONS, add_noise, batch_size, image_label, noisy_digits, one_epoch, paired_batches, paired_items
 from mmvae_lite.data.idx import write_idx
 from mmvae_lite.data.labelled_images import MNIST
+from mmvae_lite.data.pairing import repair_each_epoch
 from mmvae_lite.data.svhn import SVHN
-from mmvae_lite.distributions import BernoulliLikelihood, CategoricalLikelihood
-from mmvae_lite.models import DMVAE_L
-from mmvae_lite.networks import dmvae_l_networks
+from mmvae_lite.distributions import BernoulliLikelihood, CategoricalLikelihood, NormalLikelihood
+from mmvae_lite.models import DMVAE_L, MVAE
+from mmvae_lite.networks import dense_decoder, dense_encoder, dmvae_l_networks
 from mmvae_lite.training import fit
 
 REAL = os.environ.get("MMVAE_DATA")
@@ -60,7 +61,8 @@ def test_partitions_share_no_picture_and_modalities_share_the_class(name):
     for modality in [m for m in found.train.batch if m != "label"]:
         held = [pictures(part, modality) for part in parts(found).values()]
         assert sum(map(len, held)) == len(set.union(*held)) > 300
-    known = {x.numpy().tobytes(): int(c) for split in (digits().train, digits().test) for x, c in zip((split.images * 255).round().byte(), split.classes)}
+    splits = digits().train, digits().test
+    known = {x.numpy().tobytes(): int(c) for split in splits for x, c in zip((split.images * 255).round().byte(), split.classes)}
     for part in parts(found).values():
         first = next(iter(part.batch))
         rows = part.index.get(first, torch.arange(len(part)))
@@ -78,7 +80,9 @@ def test_house_numbers_show_the_digit_that_they_stand_beside():
         assert torch.equal(part.batch["street"], images) and torch.equal(classes[part.index["street"]], part.classes)
         seen = part.index["street"].bincount(minlength=n)
         assert set(seen.tolist()) <= {0, 2} and (seen == 2).double().mean() > 0.8
-    assert not torch.equal(found.train.index["digit"], PAIRED["digits-street"](**SMALL["digits-street"], seed=6).train.index["digit"][: len(found.train)])
+    other = PAIRED["digits-street"](**SMALL["digits-street"], seed=6)
+    assert not torch.equal(found.train.batch["street"], other.train.batch["street"])
+    assert not torch.equal(found.train.index["digit"][:100], other.train.index["digit"][:100])
 
 
 def write_mnist(folder, n=(60, 40)):
@@ -215,6 +219,28 @@ def test_fit_takes_the_mask_of_paired_items_and_the_noise():
     mask = paired_items(found.classes, 20, seeded(), balanced=True)
     history = fit(make_model(), found, epochs=2, batch_size=40, observed={"label": mask}, device="cpu", progress=False)
     assert len(history["loss"]) == 2 and "label/recon/label" in history.epochs[0]
+
+
+def test_fit_meets_new_partners_each_epoch_through_new_noise():
+    found = noisy_digits(modalities=2)
+    pair, seen = repair_each_epoch({m: digits().train.classes for m in found.train.batch}), {"rows": [], "inputs": []}
+
+    def repaired(index, generator):
+        seen["rows"].append(pair(index, generator))
+        return seen["rows"][-1]
+
+    def corrupt(batch, generator):
+        seen["inputs"].append((batch, add_noise()(batch, generator)))
+        return seen["inputs"][-1][1]
+
+    torch.manual_seed(0)
+    nets = {m: (dense_encoder([784, 16], 4), dense_decoder([4, 16, 784], (1, 28, 28))) for m in found.train.batch}
+    encoders, decoders = ({m: both[i] for m, both in nets.items()} for i in (0, 1))
+    model = MVAE(encoders, decoders, dict.fromkeys(nets, NormalLikelihood()), latent_dim=4)
+    fit(model, found.train, epochs=2, batch_size=500, pair=repaired, corrupt=corrupt, device="cpu", progress=False)
+    first, second = seen["rows"]
+    assert torch.equal(first["x1"], second["x1"]) and (first["x2"] == second["x2"]).double().mean() < 0.1
+    assert all(clean["x1"].min() == 0 and noisy["x1"].min() < -2 for clean, noisy in seen["inputs"])
 
 
 @pytest.mark.parametrize(

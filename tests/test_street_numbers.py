@@ -50,7 +50,8 @@ def test_the_same_bits_in_another_process():
 
 
 def test_partitions_and_seeds_share_no_picture_and_longer_sets_begin_alike():
-    sets = {(p, s): street_numbers(n, p, s) for p, s, n in (("train", 0, CHUNK + 20), ("test", 0, 300), ("train", 1, 300), ("test", 1, 300))}
+    sizes = {("train", 0): CHUNK + 20, ("test", 0): 300, ("train", 1): 300, ("test", 1): 300}
+    sets = {(partition, seed): street_numbers(n, partition, seed) for (partition, seed), n in sizes.items()}
     held = [{x.numpy().tobytes() for x in images} for images, _ in sets.values()]
     assert sum(map(len, held)) == len(set.union(*held)) == sum(len(digits) for _, digits in sets.values())
     images, digits = street_numbers(30)
