@@ -1,5 +1,6 @@
 """Judges: what ships is as good as its card says, learns what it is shown, and refuses to judge other data."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -53,9 +54,9 @@ def test_is_as_good_as_its_card_says(name):
     judge = classifier(name, of=name)
     x, y = held_out(name)
     said = judge.card["metrics"]["accuracy"]
-    if said["n"] == y.numel():
+    if judge.card.get("sha256 of the test items") == hashlib.sha256(x.contiguous().numpy().tobytes()).hexdigest():
         assert accuracy(judge, x, y) == pytest.approx(said["value"], abs=1.5 / said["n"])
-    else:  # some of the items
+    else:  # some of the items, or others of the same kind
         assert accuracy(judge, x, y) == pytest.approx(said["value"], abs=4 * (said["value"] * (1 - said["value"]) / len(y)) ** 0.5 + 1e-3)
     assert judge.of == judge.card["data"] == name and said["value"] > 0.85
 

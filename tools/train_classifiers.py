@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import time
 
 import torch
@@ -57,6 +58,7 @@ def train(name: str, folder: str | None, seed: int = 0) -> None:
         "minutes": round(minutes, 2),
         "device": f"cpu, {torch.get_num_threads()} thread(s)",
         "settings": SETTINGS[name],
+        "sha256 of the test items": hashlib.sha256(test_x.contiguous().numpy().tobytes()).hexdigest(),
         "metrics": {"accuracy": {"value": round(value, 6), "n": n}},
     }
     path = save(f"classifier-{name}", network, card, folder)
