@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmvae_lite.data.birds import drawn_birds
+from mmvae_lite.data.drawn_birds import drawn_birds
 from mmvae_lite.data.parts import Part
 from mmvae_lite.evaluation.cca import cross_correlation, fit_caption_judge, fit_cca, joint_correlation, real_correlation
 

@@ -10,7 +10,7 @@ import time
 
 import torch
 
-from mmvae_lite.data.birds import drawn_birds
+from mmvae_lite.data.drawn_birds import drawn_birds
 from mmvae_lite.evaluation.bird_features import WEIGHTS, attribute_accuracy, train_bird_network, training_birds
 from mmvae_lite.pretrained import save
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from mmvae_lite.data.celeba import celeba
-from mmvae_lite.data.cub import birds, cub
+from mmvae_lite.data.cub import birds
 from mmvae_lite.data.digit_sets import digits_street, image_label, noisy_digits
 from mmvae_lite.data.entangled import entangle, shuffle_within_classes, truncated_normal
 from mmvae_lite.data.entangled_sets import entangled
@@ -47,7 +47,6 @@ __all__ = [
     "best_available",
     "birds",
     "celeba",
-    "cub",
     "digits",
     "digits_street",
     "entangle",

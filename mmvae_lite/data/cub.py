@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from mmvae_lite.checks import check_name
-from mmvae_lite.data.birds import drawn_birds
+from mmvae_lite.data.drawn_birds import drawn_birds
 from mmvae_lite.data.captions import Vocabulary
 from mmvae_lite.data.idx import BadFile
 from mmvae_lite.data.parts import MultimodalSet, Part

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmvae_lite.checks import check_positive
-from mmvae_lite.data.birds import ATTRIBUTES, JITTER, draw, sample, species
+from mmvae_lite.data.drawn_birds import ATTRIBUTES, JITTER, draw, sample, species
 from mmvae_lite.data.parts import as_float
 from mmvae_lite.pretrained import load_weights
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmvae_lite.data import birds as B
+from mmvae_lite.data import drawn_birds as B
 from mmvae_lite.data.bird_captions import BILLS, PARTS, SIZES, band_colour, wing_mark
 from mmvae_lite.data.captions import Vocabulary, tokens
 
@@ -182,7 +182,7 @@ def test_the_bird_stays_in_the_picture():
 
 def test_same_bits_in_another_process(data):
     code = (
-        "import hashlib; from mmvae_lite.data.birds import drawn_birds; d = drawn_birds(3, 2, 4, 3, seed=5);"
+        "import hashlib; from mmvae_lite.data.drawn_birds import drawn_birds; d = drawn_birds(3, 2, 4, 3, seed=5);"
         "print(hashlib.sha256(b''.join(x.numpy().tobytes() for p in (d.train, d.test) for x in (*p.batch.values(), *p.facts.values()))).hexdigest())"
     )
     run = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONHASHSEED": s}) for s in "12"]
