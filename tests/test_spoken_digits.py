@@ -189,23 +189,23 @@ def test_a_small_network_knows_new_voices(shipped):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = nn.Sequential(
-            nn.AvgPool2d(2),
             *(nn.Conv2d(1, 16, 5, stride=2, padding=2), nn.BatchNorm2d(16), nn.ReLU()),
             *(nn.Conv2d(16, 32, 5, stride=2, padding=2), nn.BatchNorm2d(32), nn.ReLU()),
             *(nn.AdaptiveAvgPool2d((5, 8)), nn.Flatten(), nn.Dropout(0.4), nn.Linear(32 * 40, 10)),
         )
-        x, y = shipped.train.batch["speech"][:, None], shipped.train.classes
-        optimizer = torch.optim.Adam(net.parameters(), 2e-3)
+        x, y = (F.avg_pool2d(part.batch["speech"][:, None], 2) for part in (shipped.train, shipped.test))
+        optimizer = torch.optim.Adam(net.parameters(), 3e-3)
         for _ in range(8):
-            for rows in torch.randperm(len(x)).split(50):
-                loss = F.cross_entropy(net(x[rows].roll(int(torch.randint(12, ())), 2)), y[rows])
+            for rows in torch.randperm(len(x)).split(32):
+                later = x[rows].roll(int(torch.randint(6, ())), 2)
+                loss = F.cross_entropy(net(later), shipped.train.classes[rows])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
     net.eval()
     with torch.no_grad():
-        right = net(shipped.test.batch["speech"][:, None]).argmax(1) == shipped.test.classes
-    assert float(right.float().mean()) > 0.88
+        right = net(y).argmax(1) == shipped.test.classes
+    assert float(right.float().mean()) > 0.9
 
 
 def test_packing_keeps_spectra_within_half_a_step():
@@ -285,6 +285,8 @@ def test_every_epoch_brings_new_images_of_the_same_digit():
     for index in drawn:
         assert torch.equal(written.classes[index["image"]], found.train.classes)
         assert torch.equal(index["speech"], torch.arange(len(found.train)))
+    few = found.repair(found.train.first(5).index, torch.Generator().manual_seed(0))
+    assert torch.equal(few["speech"], torch.arange(5)) and torch.equal(written.classes[few["image"]], found.train.classes[:5])
     seen = torch.cat([found.repair({}, torch.Generator().manual_seed(epoch))["image"] for epoch in range(8)])
     assert len(seen.unique()) > 0.99 * len(written), "in the long run every image is used"
 
@@ -292,7 +294,7 @@ def test_every_epoch_brings_new_images_of_the_same_digit():
 PRINT = """
 import hashlib
 from mmvae_lite.data.spoken_digits import spoken_written
-for seed in (0, 0, 1):
+for seed in (0, 1):
     found = spoken_written("stand-in", seed=seed)
     print(hashlib.sha256(b"".join(x.numpy().tobytes() for p in (found.train, found.test) for x in (*p.batch.values(), p.index["image"]))).hexdigest())
 """
@@ -302,7 +304,7 @@ def test_the_same_seed_gives_the_same_bits_in_another_process():
     found = spoken_written("stand-in", seed=1)
     held = b"".join(x.numpy().tobytes() for p in (found.train, found.test) for x in (*p.batch.values(), p.index["image"]))
     out = subprocess.run([sys.executable, "-c", PRINT], capture_output=True, text=True, check=True).stdout.split()
-    assert out[0] == out[1] != out[2] == hashlib.sha256(held).hexdigest()
+    assert out[0] != out[1] == hashlib.sha256(held).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -313,15 +315,14 @@ def tool():
     return module
 
 
-def test_the_tool_says_what_is_missing(tmp_path):
-    run = subprocess.run(
-        [sys.executable, str(ROOT / "tools" / "make_spoken_digits.py"), "--out", str(tmp_path / "x.npz")],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PATH": str(tmp_path)},
-    )
-    assert run.returncode == 1 and list(tmp_path.glob("x*")) == []
-    assert run.stderr.strip() == "espeak-ng is not installed: get it with 'apt-get install espeak-ng' or 'brew install espeak-ng'"
+def test_the_tool_says_what_is_missing(tool, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["make_spoken_digits.py", "--out", str(tmp_path / "x.npz")])
+    with pytest.raises(
+        SystemExit, match="^espeak-ng is not installed: get it with 'apt-get install espeak-ng' or 'brew install espeak-ng'$"
+    ):
+        tool.main()
+    assert list(tmp_path.glob("x*")) == []
 
 
 def test_the_tools_voices_are_those_of_the_card(tool):
@@ -341,6 +342,21 @@ def test_the_tool_resamples_tones_truly(tool, hz):
 def test_the_tool_lets_nothing_fold_over(tool):
     high = np.sin(2 * np.pi * 5000 * np.arange(11025) / 22050)
     assert np.abs(tool.resample(high, 22050)[1000:4000]).max() < 1e-3
+
+
+def test_contact_sheet(shipped):
+    """Ten voices saying every digit, low bands at the bottom, as spoken_digits.png in build/artefacts or where MMVAE_ARTEFACTS says."""
+    image = pytest.importorskip("PIL.Image")
+    folder = Path(os.environ.get("MMVAE_ARTEFACTS", ROOT / "build" / "artefacts"))
+    folder.mkdir(parents=True, exist_ok=True)
+    part, rows = shipped.train, []
+    voices = part.facts["speaker"].unique()
+    for voice in voices[torch.linspace(0, len(voices) - 1, 10).long()]:
+        said = [part.batch["speech"][(part.facts["speaker"] == voice) & (part.classes == digit)][0] for digit in range(10)]
+        rows.append(torch.cat([F.pad(x.T.flip(0), (0, 4, 0, 4), value=4.0) for x in said], 1))
+    levels = (torch.cat(rows) + 0.8).div(4.8).clamp(0, 1).mul(255).round().to(torch.uint8)
+    image.fromarray(levels.numpy()).save(folder / "spoken_digits.png")
+    assert levels.shape == (840, 1040) and len(levels.unique()) > 20
 
 
 REAL = os.environ.get("MMVAE_DATA")

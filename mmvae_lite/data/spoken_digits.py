@@ -156,4 +156,4 @@ def _halves(source: str, download: bool) -> tuple[MultimodalSet, LabelledImages]
 def _beside(spoken: Part, written, generator: torch.Generator) -> tuple[Part, Callable]:
     repair = repair_each_epoch({"speech": spoken.classes, "image": written.classes})
     batch = {**spoken.batch, "image": (written.images * 255).round().to(torch.uint8)}
-    return Part(batch, spoken.classes, {"image": repair({}, generator)["image"]}, spoken.facts), repair
+    return Part(batch, spoken.classes, repair({}, generator), spoken.facts), repair
