@@ -103,6 +103,12 @@ def test_the_three_columns_have_one_target():
     assert rows["joint"]["n"] == 8 and rows["joint"]["draws"] == 8000
 
 
+def test_a_model_without_unimodal_encoders_has_the_other_columns():
+    rows = lik.table(JMVAE(LinearJoint(PAIR), **lg_parts(PAIR)), observation(PAIR, 2), samples=3000, chunk=1000, generator=seeded())
+    assert set(rows) == {"joint", "first, proposal all", "second, proposal all"}
+    assert rows["joint"]["mean"] == pytest.approx(exact(*PAIR), abs=1e-9)
+
+
 def test_weights_make_an_objective_that_is_shown_beside_the_likelihood():
     model, batch = lg_mmvae(weights={"first": 3.92}), observation(PAIR, 6)
     rows = lik.table(model, batch, samples=2000, generator=seeded())
