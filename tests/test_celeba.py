@@ -154,7 +154,8 @@ def test_broken_lists_are_refused(folder, name, old, new, sentence):
 
 def test_a_list_cut_off_or_empty_is_refused(folder):
     whole = (folder / ATTRIBUTE_LIST).read_text()
-    for text, sentence in ((whole[:-30], "values for 000010.jpg"), ("", "first line"), (whole[:-200], "announces 10 images, found 9|values for")):
+    cuts = ((whole[:-30], "values for 000010.jpg"), ("", "first line"), (whole[:-200], "announces 10 images, found 9|values for"))
+    for text, sentence in cuts:
         (folder / ATTRIBUTE_LIST).write_text(text)
         with pytest.raises(BadFile, match=sentence):
             celeba()

@@ -240,7 +240,7 @@ def _draw(attributes: Tensor, style: Tensor) -> Tensor:
     heads = drawing.place(points.expand(n, SIZE, SIZE, 2), centre, scale[:, None], 0.46 * (by_name["tilt"] - 0.5))
     faces = _Faces(torch.zeros(n, 3, SIZE, SIZE), heads, 2 / SIZE / scale, on | by_name | _measure(on, by_name))
     _background(faces, points)
-    faces.where(faces["hairy"], _hair_behind)
+    faces.where(faces["long"], _hair_behind)
     _body(faces.window(35, 64, 0, 64))
     _head(faces)
     faces.window(12, 60, 8, 56).where(faces["old"] > 0.12, _age)
@@ -251,7 +251,8 @@ def _draw(attributes: Tensor, style: Tensor) -> Tensor:
     _mouth(faces.window(31, 64, 8, 56))
     faces.window(30, 60, 8, 56).where(faces["Mustache"], _mustache)
     faces.window(0, 52, 0, 64).where(faces["Bald"], _bald)
-    faces.where(faces["hairy"], _hair_in_front)
+    faces.where(faces["hairy"] & ~faces["Receding_Hairline"], _hair_in_front)
+    faces.where(faces["hairy"] & faces["Receding_Hairline"], _receding_hair)
     faces.window(0, 50, 0, 64).where(faces["Bangs"], _bangs)
     faces.window(16, 54, 2, 62).where(faces["Eyeglasses"], _glasses)
     faces.window(0, 50, 0, 64).where(faces["Wearing_Hat"], _hat)
@@ -432,19 +433,20 @@ def _hair_behind(f: _Faces) -> None:
     wave = torch.where(f["Wavy_Hair"][:, None, None], 0.13 * torch.sin(6.5 * y) - 0.06, 0.0)
     fall = drawing.box(f.points, _xy(0.0, (low - 0.5) / 2), _xy(wide, (low + 0.5) / 2), torch.where(f["Straight_Hair"], 0.08, 0.45)) + wave
     colour = _strands(f) * 0.86
-    f.put(fall, colour, torch.where(f["long"], 1.0, 0.0))
+    f.put(fall, colour)
 
 
-def _hair_in_front(f: _Faces) -> None:
+def _receding_hair(f: _Faces) -> None:
+    temples = [drawing.ellipse(f.moved(0.0, 0.0), _xy(s * 0.48, -0.72), (0.34, 0.46)) for s in (-1.0, 1.0)]
+    _hair_in_front(f, -1.02, drawing.intersection(drawing.union(*temples), _skull(f) + 0.06))
+
+
+def _hair_in_front(f: _Faces, hairline: float = -0.70, bare: Tensor | None = None) -> None:
     y = f.points[..., 1]
     volume = 0.10 + 0.14 * f["hair volume"]
     cap = drawing.ellipse(f.points, (0.0, -0.2), _xy(f["w"] + 0.10 + 0.5 * volume, 1.08 + volume)) - _outline(f)
-    receding = f["Receding_Hairline"]
-    top = torch.where(receding, -1.02, -0.70)
-    opening = drawing.ellipse(f.moved(-0.4 * f["turned"], 0.0), _xy(0.0, top + 1.3), _xy(0.93 * f["w"], 1.3))
-    temples = [drawing.ellipse(f.moved(0.0, 0.0), _xy(s * 0.48, -0.72), _xy(0.34, 0.46)) for s in (-1.0, 1.0)]
-    opening = torch.where(receding[:, None, None], drawing.union(opening, *temples), opening)
-    opening = drawing.intersection(opening, _skull(f) + 0.06)
+    opening = drawing.ellipse(f.moved(-0.4 * f["turned"], 0.0), _xy(0.0, hairline + 1.3), _xy(0.93 * f["w"], 1.3))
+    opening = opening if bare is None else drawing.union(opening, bare)
     reach = torch.where(f["long"], 0.3 + 1.1 * f["length"], 0.0)
     below = y - reach[:, None, None]
     hair = drawing.intersection(drawing.difference(cap, opening), below)
