@@ -125,8 +125,8 @@ def test_moves_whole_items_and_repeats_their_border():
     x = torch.arange(36.0).reshape(1, 1, 6, 6).expand(50, -1, -1, -1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        moved = _moved(x, 2, pixels=True)
-        frames = _moved(x[:, 0], 2, pixels=False)
+        moved = _moved(x, 2, 2)
+        frames = _moved(x[:, 0], 2, 0)
     found = set()
     for item in moved[:, 0]:
         rows, columns = (item[:, 0] / 6).floor(), item[0] % 6

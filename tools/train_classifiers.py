@@ -20,7 +20,7 @@ SETTINGS = {
     "fashion-mnist": {"epochs": 8},
     "street-numbers": {"epochs": 12},
     "fsdd": {"epochs": 40, "shift": 8},
-    "spoken-digits": {"epochs": 30, "shift": 8},
+    "spoken-digits": {"epochs": 40, "shift": (8, 3)},
 }
 STREETS = 20_000, 5_000
 

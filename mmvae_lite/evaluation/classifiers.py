@@ -124,7 +124,7 @@ def train_classifier(
     epochs: int = 3,
     batch_size: int = 64,
     lr: float = 2e-3,
-    shift: int = 0,
+    shift: int | tuple[int, int] = 0,
     seed: int = 0,
     progress: bool = False,
 ) -> nn.Module:
@@ -132,7 +132,8 @@ def train_classifier(
 
     kind: which of `NETWORKS`.
     classes: class numbers [items], or attributes in {0, 1} [items, attributes], each then judged by itself.
-    shift: items are moved by up to so many pixels or frames along their last but one axis and, if images, the last.
+    shift: items are moved at random by up to so many rows or frames and, if images, columns; a pair says how many of each, so
+        that the bands of a spectrum can be moved too.
     The step is Adam's, its length falls linearly to 0.  Returns the network in evaluation mode.
 
     Raises KeyError for an unknown kind, ValueError for settings or tensors that do not fit.
@@ -143,6 +144,7 @@ def train_classifier(
     if len(x) != len(classes) or len(x) < 2:
         raise ValueError(f"train_classifier: found {len(x)} items and {len(classes)} classes, wanted the same number, at least 2")
     attributes = classes.ndim == 2
+    down, across = shift if isinstance(shift, tuple) else (shift, 0 if kind == "speech" else shift)
     outputs = outputs or (classes.shape[1] if attributes else int(classes.max()) + 1)
     device = x.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -155,7 +157,7 @@ def train_classifier(
             for rows in torch.randperm(len(x)).to(device).split(batch_size):
                 if len(rows) < 2:
                     continue  # batch normalisation needs two items
-                logits = network(_moved(as_float(x[rows]), shift, pixels=kind != "speech"))
+                logits = network(_moved(as_float(x[rows]), down, across))
                 y = classes[rows]
                 loss = F.binary_cross_entropy_with_logits(logits, y.to(logits)) if attributes else F.cross_entropy(logits, y)
                 optimizer.zero_grad()
@@ -167,16 +169,15 @@ def train_classifier(
     return network.eval()
 
 
-def _moved(x: Tensor, shift: int, pixels: bool) -> Tensor:
+def _moved(x: Tensor, down: int, across: int) -> Tensor:
     """Every item moved by a draw from torch's own generator, its border repeated."""
-    if not shift:
-        return x
-    for axis in (-1, -2) if pixels else (-2,):
-        size = x.shape[axis]
-        start = torch.randint(-shift, shift + 1, (len(x), 1), device=x.device)
-        rows = (torch.arange(size, device=x.device) + start).clamp(0, size - 1)
-        rows = rows.reshape(len(x), *[size if a == x.ndim + axis else 1 for a in range(1, x.ndim)])
-        x = x.gather(x.ndim + axis, rows.expand(x.shape))
+    for axis, most in ((x.ndim - 1, across), (x.ndim - 2, down)):
+        if most:
+            size = x.shape[axis]
+            start = torch.randint(-most, most + 1, (len(x), 1), device=x.device)
+            rows = (torch.arange(size, device=x.device) + start).clamp(0, size - 1)
+            rows = rows.reshape(len(x), *[size if a == axis else 1 for a in range(1, x.ndim)])
+            x = x.gather(axis, rows.expand(x.shape))
     return x
 
 
