@@ -155,9 +155,13 @@ def read(path: Path) -> tuple[dict, dict[str, Tensor]]:
     found = str(header.get("format"))
     version = int(found.rpartition(" ")[2]) if re.fullmatch(FORMAT + r" \d+", found) else 0
     if version > VERSION:
-        raise BadCheckpoint(f"checkpoint {path.name}: a newer mmvae_lite wrote it, in format {version}, and this one reads up to {VERSION}; update it")
+        raise BadCheckpoint(
+            f"checkpoint {path.name}: a newer mmvae_lite wrote it, in format {version}, and this one reads up to {VERSION}; update it"
+        )
     if not version:
-        raise BadCheckpoint(f"checkpoint {path.name}: found format {header.get('format')!r}, wanted '{FORMAT} {VERSION}'; delete it to start afresh")
+        raise BadCheckpoint(
+            f"checkpoint {path.name}: found format {header.get('format')!r}, wanted '{FORMAT} {VERSION}'; delete it to start afresh"
+        )
     return header, tensors
 
 
@@ -168,7 +172,8 @@ def restore(path: Path, run: Run, header: dict, tensors: dict[str, Tensor]) -> N
         if held != wanted:
             raise BadCheckpoint(f"checkpoint {path.name}: its {key} is {held!r}, this run has {wanted!r}; delete it to start afresh")
     if set(header["groups"]) != set(run.optimizers):
-        raise BadCheckpoint(f"checkpoint {path.name}: its optimisers are {sorted(header['groups'])}, this run has {sorted(run.optimizers)}; delete it to start afresh")
+        held, ours = sorted(header["groups"]), sorted(run.optimizers)
+        raise BadCheckpoint(f"checkpoint {path.name}: its optimisers are {held}, this run has {ours}; delete it to start afresh")
     try:
         run.model.load_state_dict({k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")})
     except RuntimeError as e:

@@ -89,7 +89,7 @@ def _chunked(function: Callable, inputs: tuple, axes: tuple[int, ...], out: int,
     parts = []
     for k in range(chunks):
         start, stop = k * n // chunks, (k + 1) * n // chunks
-        piece = [_each(x, lambda t, a=a: t.narrow(a, start, stop - start)) for x, a in zip(inputs, axes)]
+        piece = [_each(x, partial(torch.narrow, dim=a, start=start, length=stop - start)) for x, a in zip(inputs, axes)]
         parts.append(checkpoint(alone, *piece, use_reentrant=False))
     return _joined(parts, out)
 
@@ -100,7 +100,10 @@ def _watched(network: nn.Module, function: Callable) -> Callable:
         before = generator_state(device)
         found = function(*inputs)
         if not torch.equal(before, generator_state(device)):
-            raise RuntimeError(f"{type(network).__name__} draws random numbers in its forward pass, which several processes cannot share; train in one process")
+            raise RuntimeError(
+                f"{type(network).__name__} draws random numbers in its forward pass, which several processes cannot share; "
+                "train in one process"
+            )
         return found
 
     return watched
@@ -266,14 +269,19 @@ def _compares(network: nn.Module) -> bool:
 
 def _draws(network: nn.Module) -> bool:
     recurrent = (nn.RNNBase, nn.MultiheadAttention)
-    return any(
-        (isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0) or (isinstance(m, recurrent) and m.dropout > 0) for m in network.modules()
-    )
+    inner = list(network.modules())
+    return any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 or isinstance(m, recurrent) and m.dropout > 0 for m in inner)
 
 
 @contextlib.contextmanager
 def networks_run(
-    model: nn.Module, device: torch.device, rank: int = 0, count: int = 1, chunks: int = 1, precision: str = "float32", compile: bool = False
+    model: nn.Module,
+    device: torch.device,
+    rank: int = 0,
+    count: int = 1,
+    chunks: int = 1,
+    precision: str = "float32",
+    compile: bool = False,
 ) -> Iterator[Shares]:
     """While the block runs, the model's networks run in shares, chunks, this precision, and compiled.
 

@@ -10,9 +10,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import signal
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,6 +24,7 @@ from mmvae_lite.checkpoint import BadCheckpoint, Batch, History, Optimizers, Run
 from mmvae_lite.checks import check_batch, check_name, check_observed, check_positive
 from mmvae_lite.data.parts import Part, as_float
 from mmvae_lite.distributions import CategoricalLikelihood
+from mmvae_lite.progress import Progress, held_interrupts
 
 __all__ = ["BadCheckpoint", "History", "NonFiniteLoss", "fit", "gradient_step", "kl_warmup", "pick_device"]
 
@@ -135,7 +133,7 @@ def fit(
         `tf32` lets a GPU round the factors of float32 matrix products.
     compile: run the networks through torch.compile.
     accumulate: the networks see the batch in so many pieces, which the backward pass computes again: the loss and the
-        gradient of the whole batch, for every objective, in less memory and about a third more time.
+        gradient of the whole batch, for every objective, in less memory, for one more forward pass.
     checkpoint: a file; the run is saved there every `checkpoint_seconds`, at the end and on Ctrl-C, and resumed from
         it when it exists, on any device and with any number of processes.
     max_seconds: stop after the first step that ends later than this; the history then says `finished=False`.
@@ -163,7 +161,7 @@ def fit(
         _resume(path, run)
         _join_processes(run, stack)
         shares = stack.enter_context(parallel.networks_run(model, run.device, run.rank, run.count, accumulate, precision, compile))
-        pressed = stack.enter_context(_interrupts())
+        pressed = stack.enter_context(held_interrupts())
         try:
             _run_steps(run, shares, hooks, path, checkpoint_seconds, max_seconds, progress, pressed)
         except KeyboardInterrupt:
@@ -222,30 +220,12 @@ def _join_processes(run: Run, stack: contextlib.ExitStack) -> None:
     for rank, theirs in enumerate(found):
         for key, value in theirs.items():
             if value != found[0][key]:
-                raise ValueError(f"process {rank} has {key} {value!r} and process 0 has {found[0][key]!r}; start all with the same data and arguments")
+                raise ValueError(
+                    f"process {rank} has {key} {value!r} and process 0 has {found[0][key]!r}; start all with the same data and arguments"
+                )
     parallel.same_start(run.model)
     for optimizer in run.optimizers.values():
         stack.callback(optimizer.register_step_pre_hook(parallel.average_gradients).remove)
-
-
-@contextlib.contextmanager
-def _interrupts() -> Iterator[list[bool]]:
-    """Ctrl-C waits for the end of the step, where the run can be saved; a second one does not."""
-    pressed: list[bool] = []
-
-    def press(*_: object) -> None:
-        if pressed:
-            raise KeyboardInterrupt
-        pressed.append(True)
-
-    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if ours:
-        signal.signal(signal.SIGINT, press)
-    try:
-        yield pressed
-    finally:
-        if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _check_data(model: nn.Module, data: Batch | Part) -> None:
@@ -270,7 +250,8 @@ def _check_data(model: nn.Module, data: Batch | Part) -> None:
 
 def _moved(part: Part, device: torch.device) -> Part:
     """The rows and the tuples of a partition on the device; what else is known of them stays behind."""
-    return Part({m: x.to(device) for m, x in part.batch.items()}, index={m: rows.to(device) for m, rows in part.index.items()}, words=part.words)
+    batch, index = ({m: x.to(device) for m, x in held.items()} for held in (part.batch, part.index))
+    return Part(batch, index=index, words=part.words)
 
 
 def _default_optimizers(model: nn.Module, lr: float) -> Optimizers:
@@ -281,7 +262,7 @@ def _default_optimizers(model: nn.Module, lr: float) -> Optimizers:
 
 def _run_steps(run, shares, hooks, path, checkpoint_seconds, max_seconds, progress, pressed) -> None:
     path = path if run.rank == 0 else None
-    bar, start = _Progress(run, progress and run.rank == 0), time.monotonic()
+    bar, start = Progress(run, progress and run.rank == 0), time.monotonic()
     saved, begun, late = start, start - run.history.seconds, False
     while run.epoch < run.epochs and not late:
         for _ in _epoch_steps(run, hooks):
@@ -405,41 +386,3 @@ def _frozen(modules: Iterable[nn.Module]) -> Iterator[None]:
     finally:
         for p in held:
             p.requires_grad_(True)
-
-
-class _Progress:
-    """One line that says where the run is, what the loss is and how long it still takes."""
-
-    def __init__(self, run: Run, shown: bool) -> None:
-        self.run, self.shown, self.next = run, shown, 0.0
-        self.pause = 0.1 if sys.stdout.isatty() else 1.0
-        self.start, self.done = time.monotonic(), run.epoch * run.steps + run.step
-
-    def update(self) -> None:
-        if self.shown and time.monotonic() >= self.next:
-            self.next = time.monotonic() + self.pause
-            self._write()
-
-    def close(self) -> None:
-        if self.shown:
-            self._write()
-            print(flush=True)
-
-    def _write(self) -> None:
-        run, total = self.run, self.run.epochs * self.run.steps
-        done = run.epoch * run.steps + run.step
-        rate = (time.monotonic() - self.start) / max(1, done - self.done)
-        filled = 24 * done // total
-        left = f"{_clock(rate * (total - done))} left" if done < total else f"took {_clock(run.history.seconds)}"
-        line = f"epoch {min(run.epoch + 1, run.epochs)}/{run.epochs} {'█' * filled}{'░' * (24 - filled)} loss {self._loss():.2f}, {left}"
-        print(f"\r{line:<90}", end="", flush=True)
-
-    def _loss(self) -> float:
-        if self.run.sums:
-            return float(self.run.sums["loss"]) / self.run.step
-        return self.run.history.epochs[-1]["loss"] if self.run.history.epochs else math.nan
-
-
-def _clock(seconds: float) -> str:
-    seconds = round(seconds)
-    return f"{seconds} s" if seconds < 100 else f"{seconds // 60} min {seconds % 60} s"

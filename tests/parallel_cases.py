@@ -46,12 +46,14 @@ def mvae():
 
 def dmvae_d():
     discriminators = {m: Discriminator(S, C, (12,), (16,)) for m in PAIR}
-    model = DMVAE_D(*split_parts(PAIR), S, C, gamma=5.0, deltas=2.0, discriminators=discriminators, **{"contrast": {"critic": "cosine", "symmetric": True, "same_view": True}})
+    contrast = {"critic": "cosine", "symmetric": True, "same_view": True}
+    model = DMVAE_D(*split_parts(PAIR), S, C, gamma=5.0, deltas=2.0, discriminators=discriminators, contrast=contrast)
     return model, batch(PAIR), {"observed": {"label": torch.arange(37) % 5 > 0}}
 
 
 def dmvae_d_halves():
-    return DMVAE_D(*split_parts(PAIR), S, C, halves=True, pool="prior", discriminators={m: Discriminator(S, C, (12,), (16,)) for m in PAIR}), batch(PAIR), {}
+    discriminators = {m: Discriminator(S, C, (12,), (16,)) for m in PAIR}
+    return DMVAE_D(*split_parts(PAIR), S, C, halves=True, pool="prior", discriminators=discriminators), batch(PAIR), {}
 
 
 def dmvae_l():
