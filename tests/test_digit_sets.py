@@ -1,6 +1,7 @@
 """Sets made of digits: pairs share their class, partitions share nothing, and labels come by the batch or by the item."""
 
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -119,6 +120,14 @@ def test_a_broken_folder_is_no_reason_for_a_stand_in(own_folders, monkeypatch):
     for name in NAMES:
         with pytest.raises(FileNotFoundError, match="which is no folder"):
             PAIRED[name]()
+
+
+def test_without_scikit_learn_it_says_what_to_do(own_folders, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ImportError, match="pip install scikit-learn, or put MNIST into the folder"):
+        image_label()
+    write_mnist(own_folders / "mnist")
+    assert image_label().name == "mnist-label", "real files need nothing else"
 
 
 @pytest.mark.parametrize("modalities", [2, 5])

@@ -2,7 +2,8 @@
 
 Each picture shows one digit of a house number, often with parts of its neighbours.  Faces are skeletons of strokes; what
 differs from picture to picture is the face, its weight, contrast, width, slant and finish, the wall or plate behind it,
-paint, shadow, clutter, light, sharpness and noise.  A picture follows from the seed, the partition and its number alone.
+paint, shadow, clutter, light, sharpness and noise.  A picture follows from the seed, the partition and its number alone;
+processors that round differently may differ by a level.
 """
 
 from __future__ import annotations
