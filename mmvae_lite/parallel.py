@@ -3,7 +3,8 @@
 What is drawn and what compares items happens on the whole batch, in every process alike and from the same generator.  Only
 the networks, which treat items one by one, run on shares: encoders give what they found to everybody, and so do decoders
 with log p(x | z), one number an item.  A model therefore needs to know nothing of processes, and its objective is the
-one of the whole batch, contrast, permutations and minibatch estimates included.
+one of the whole batch, contrast, permutations and minibatch estimates included.  A process has the gradient of its share until
+`average_gradients`, which runs as an optimiser steps; what a caller's own `step` reads before is not yet everybody's.
 """
 
 from __future__ import annotations
@@ -214,6 +215,8 @@ def processes(device: torch.device) -> tuple[int, int]:
                 "say accelerate launch --multi_gpu, which runs on CPUs too, or torchrun --nproc-per-node"
             )
         if rank is not None and count is not None and count > 1:
+            if device.index is not None:
+                torch.cuda.set_device(device)  # where NCCL puts what it exchanges
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=rank, world_size=count)
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 

@@ -45,7 +45,7 @@ def pick_device(device: str = "auto") -> torch.device:
     if device in ("auto", "cuda") and torch.cuda.is_available():
         on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
         if device == "cuda" or not on_cpu:
-            return torch.device("cuda", int(os.environ["LOCAL_RANK"]) if "LOCAL_RANK" in os.environ else None)
+            return torch.device(f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda")
     if device == "auto":
         return torch.device("cpu")
     chosen = torch.device(device)

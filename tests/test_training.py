@@ -388,6 +388,16 @@ def test_auto_device_is_one_that_exists():
     assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def test_processes_of_a_launcher_take_a_gpu_each(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert pick_device("auto") == pick_device("cuda") == torch.device("cuda")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert pick_device("auto") == torch.device("cuda:1") and pick_device("cuda:0") == torch.device("cuda:0")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    assert pick_device("auto") == torch.device("cpu")
+
+
 def levels_and_labels(items=70, images=20):
     """Images as 256 levels, twenty of them in seventy tuples, and the same tuples written out."""
     g = torch.Generator().manual_seed(6)
