@@ -7,7 +7,19 @@ from torch import nn
 
 from mmvae_lite.data.drawn_birds import drawn_birds
 from mmvae_lite.data.parts import Part
+from mmvae_lite.evaluation.bird_features import (
+    FEATURES,
+    SIZES,
+    WEIGHTS,
+    attribute_accuracy,
+    attribute_loss,
+    bird_features,
+    bird_network,
+    train_bird_network,
+    training_birds,
+)
 from mmvae_lite.evaluation.cca import cross_correlation, fit_caption_judge, fit_cca, joint_correlation, real_correlation
+from mmvae_lite.pretrained import cards, load_weights
 
 
 def gaussian(n, correlations, p=6, q=5, seed=0, mixed=True):
@@ -200,3 +212,35 @@ def test_the_judge_refuses(world, as_a_reader):
         judge.score(torch.zeros(1, 3, 64, 64), data.train.batch["caption"][:1])
     with pytest.raises(ValueError, match="wanted pairs"):
         judge(torch.zeros(3, 3, 64, 64), data.train.batch["caption"][:2])
+
+
+def test_the_bird_network_learns_and_its_loss_is_the_mean_cross_entropy():
+    images, attributes = training_birds(64)
+    torch.manual_seed(0)
+    logits = bird_network().eval()(images / 255)
+    by_hand, start = [], 0
+    for size, y in zip(SIZES, attributes.unbind(1)):
+        p = logits[:, start : start + size].softmax(1)
+        by_hand.append(-p[range(64), y].log().mean())
+        start += size
+    assert attribute_loss(logits, attributes).item() == pytest.approx(torch.stack(by_hand).mean().item(), rel=1e-5)
+    one, two = (train_bird_network(images, attributes, epochs=8, batch_size=16) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values()))
+    assert attribute_loss(one(images / 255), attributes) < attribute_loss(logits, attributes) - 0.1
+
+
+def test_the_features_that_ship_tell_which_caption_belongs_to_a_bird(world):
+    data, _ = world
+    features = bird_features()
+    card = cards()[WEIGHTS]
+    assert card["bytes"] < 300_000 and card["data"].startswith("drawn birds")
+    judge = fit_caption_judge(data.train, features, size=60, k=20, ridge=1e-2)
+    score = real_correlation(data.test, judge)
+    assert features(torch.zeros(2, 3, 64, 64)).shape == (2, FEATURES)
+    assert score["value"] > abs(score["shuffled"]) + 8 * score["se"]
+    network = bird_network()
+    load_weights(WEIGHTS, network)
+    attributes = data.test.facts["attributes"][::10]
+    found = attribute_accuracy(network.eval(), data.test.batch["image"], attributes)
+    guess = torch.stack([y.bincount().max() / len(y) for y in attributes.long().unbind(1)]).mean().item()
+    assert found["mean"] > guess + 0.2, "better than naming the most frequent value"

@@ -1,5 +1,6 @@
 """Drawn birds: captions that are true and partial, pictures that show what they say, species that stay in their partition."""
 
+import hashlib
 import os
 import re
 import subprocess
@@ -28,7 +29,7 @@ def flock(n, seed=0):
 
 
 def test_ten_captions_a_bird_true_and_partial():
-    attributes, _ = flock(200)
+    attributes, _ = flock(100)
     for row, written in zip(attributes, B.captions_of(attributes)):
         bird = B.names_of(row)
         assert len(written) == 10
@@ -42,7 +43,7 @@ def test_ten_captions_a_bird_true_and_partial():
 
 def test_the_words_say_what_the_record_claims():
     """Read back from the sentences, by another road than the one that wrote them."""
-    attributes, _ = flock(200, 1)
+    attributes, _ = flock(120, 1)
     part_of = {name.split()[0]: part for part, names in PARTS.items() for name, _ in names}
     heard = Counter()
     for row, written in zip(attributes, B.captions_of(attributes)):
@@ -68,11 +69,11 @@ def test_the_words_say_what_the_record_claims():
             mark = re.search(r"(\w+) (?:band across|breast band)", text)
             if mark:
                 assert mark[1] == band_colour(bird) and bird["belly pattern"] == "band", text
-    assert set(heard) == set(PARTS) and min(heard.values()) > 50, heard
+    assert set(heard) == set(PARTS) and min(heard.values()) > 30, heard
 
 
 def test_no_caption_names_what_is_hidden():
-    attributes, _ = flock(400, 2)
+    attributes, _ = flock(160, 2)
     afloat = 0
     for row, written in zip(attributes, B.captions_of(attributes)):
         bird = B.names_of(row)
@@ -82,17 +83,17 @@ def test_no_caption_names_what_is_hidden():
             assert not any({"legs", "pose"} & c.claims.keys() or re.search("legs|feet|tarsi", c.text) for c in written)
         for name, value, on, colour in B.HIDDEN:
             assert (bird[name], bird[on]) != (value, colour)
-    assert afloat > 5
+    assert afloat > 3
 
 
 def test_every_attribute_is_named_now_and_then():
-    attributes, _ = flock(300, 3)
+    attributes, _ = flock(100, 3)
     named = Counter(name for written in B.captions_of(attributes) for c in written for name in c.claims)
     assert set(named) == set(B.ATTRIBUTES)
 
 
 def test_articles():
-    attributes, _ = flock(200, 4)
+    attributes, _ = flock(100, 4)
     texts = [c.text for written in B.captions_of(attributes) for c in written]
     assert not [t for t in texts if re.search(r"\ba [aeiou]", t) or re.search(r"\ban [^aeiou]", t)]
     assert not [t for t in texts if "  " in t or re.search(r"\b(\w+) \1\b", t) or "None" in t]
@@ -133,7 +134,7 @@ def test_tuples(data):
     assert data.stand_in and data.train.facts["attributes"].shape == (1200, len(B.ATTRIBUTES))
 
 
-def differ(name, value, n=24):
+def differ(name, value, n=12):
     """How many pixels change when one attribute of some birds is set to a value, or to the first but that."""
     attributes, jitter = flock(n, 5)
     attributes[:, B.COLUMN["pose"]] = 0
@@ -152,7 +153,7 @@ def test_every_attribute_shows(name, value):
 
 def test_named_colours_can_be_seen():
     """The pixels of a part are nearest to the colour that the captions give it, by daylight."""
-    attributes, jitter = flock(60, 6)
+    attributes, jitter = flock(32, 6)
     attributes[:, B.COLUMN["light"]] = 0
     attributes[:, B.COLUMN["wing pattern"]] = attributes[:, B.COLUMN["belly pattern"]] = 0
     palette = torch.tensor([B.COLOURS[c] for c in B.PLUMAGE])
@@ -161,15 +162,15 @@ def test_named_colours_can_be_seen():
         other = attributes.clone()
         other[:, B.COLUMN[part]] = (attributes[:, B.COLUMN[part]] + 5) % len(B.PLUMAGE)
         here, there = B.draw(attributes, jitter).float() / 255, B.draw(other, jitter).float() / 255
-        for i in range(60):
+        for i in range(32):
             changed = (here[i] - there[i]).abs().amax(0) > 0.2
             seen = here[i][:, changed].median(1).values if changed.any() else torch.zeros(3)
             right += int((palette - seen).norm(dim=1).argmin() == attributes[i, B.COLUMN[part]])
-        assert right >= 54, f"{part}: {right} of 60"
+        assert right >= 29, f"{part}: {right} of 32"
 
 
 def test_the_bird_stays_in_the_picture():
-    attributes, jitter = flock(200, 7)
+    attributes, jitter = flock(96, 7)
     bare = attributes.clone()
     bare[:, B.COLUMN["crown"]] = bare[:, B.COLUMN["bill colour"]] = bare[:, B.COLUMN["head"]] = 0
     bright = bare.clone()
@@ -177,16 +178,18 @@ def test_the_bird_stays_in_the_picture():
     bright[:, B.COLUMN["bill colour"]] = 2
     changed = (B.draw(bare, jitter).int() - B.draw(bright, jitter).int()).abs().amax(1) > 60
     edge = torch.cat([changed[:, 0], changed[:, :, 0], changed[:, :, -1]], 1).any(1)
-    assert edge.float().mean() < 0.03, "head and bill are cut off"
+    assert edge.float().mean() < 0.04, "head and bill are cut off"
 
 
-def test_same_bits_in_another_process(data):
-    code = (
-        "import hashlib; from mmvae_lite.data.drawn_birds import drawn_birds; d = drawn_birds(3, 2, 4, 3, seed=5);"
-        "print(hashlib.sha256(b''.join(x.numpy().tobytes() for p in (d.train, d.test) for x in (*p.batch.values(), *p.facts.values()))).hexdigest())"
-    )
-    run = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONHASHSEED": s}) for s in "12"]
-    assert run[0].stdout == run[1].stdout and len(run[0].stdout.strip()) == 64
+def fingerprint(data):
+    return hashlib.sha256(b"".join(x.numpy().tobytes() for p in (data.train, data.test) for x in (*p.batch.values(), *p.facts.values()))).hexdigest()
+
+
+def test_same_bits_in_another_process():
+    code = "from mmvae_lite.data.drawn_birds import drawn_birds; from tests.test_drawn_birds import fingerprint; print(fingerprint(drawn_birds(3, 2, 4, 3, seed=5)))"
+    here = fingerprint(B.drawn_birds(3, 2, 4, 3, seed=5))
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONHASHSEED": "7"}, cwd=Path(__file__).parents[1])
+    assert run.stdout.strip() == here
 
 
 def test_another_seed_gives_other_birds(data):

@@ -140,8 +140,9 @@ def fit_caption_judge(
 
 def real_correlation(data: Part, judge: CaptionJudge) -> dict[str, float]:
     """The score of real tuples, which no generator should be expected to exceed; as `CaptionJudge.score`."""
-    images, ids = (data.batch[m][data.index[m]] if m in data.index else data.batch[m] for m in (judge.image, judge.caption))
-    return judge.score(images, ids)
+    seen = {judge.image: described(judge.features, data.batch[judge.image]).cpu(), judge.caption: data.batch[judge.caption].cpu()}
+    images, ids = (x[data.index[m].cpu()] if m in data.index else x for m, x in seen.items())
+    return _without_network(judge).score(images, ids)
 
 
 def joint_correlation(model: Any, judge: CaptionJudge, n: int = 1000, chunk: int = 250, seed: int = 0) -> dict[str, float]:
