@@ -6,7 +6,10 @@ import types
 import pytest
 import torch
 
+from mmvae_lite.data.celeba import ATTRIBUTES
 from mmvae_lite.data.entangled_sets import entangled
+from mmvae_lite.data.faces import drawn_faces
+from mmvae_lite.data.street_numbers import street_numbers
 from mmvae_lite.evaluation import frechet as fr
 from mmvae_lite.evaluation.frechet import Moments, between, class_conditional, copied, distance, extract, extrapolated, frechet
 
@@ -240,6 +243,45 @@ def test_bad_input_is_named(as_a_reader):
         extract(torch.zeros(3, 1, 28, 28), "grey")
     with pytest.raises(ValueError, match="2 images or more, found 1"):
         Moments.of(draws(1, 2)).covariance
+
+
+# Colour: house numbers and faces, which the package draws.
+
+
+@pytest.fixture(scope="module")
+def streets():
+    x, y = street_numbers(3000, "test", seed=7)
+    return x[:1500], y[:1500], x[1500:], y[1500:]
+
+
+def test_colour_pictures_have_a_network_of_their_own(streets):
+    real, known, fresh, classes = streets
+    features = extract(real)
+    assert [fr.default_features((3, side, side)) for side in (32, 64)] == ["street-features", "colour-features"] and features.shape == (1500, 71)
+    honest = between(features, extract(fresh))
+    grey = fresh.float().mean(1, keepdim=True).round().to(torch.uint8).expand(-1, 3, -1, -1)
+    noise = (fresh + 25.0 * torch.randn(fresh.shape, generator=seeded())).clamp(0, 255).to(torch.uint8)
+    blurred = torch.nn.functional.avg_pool2d(fresh.float(), 3, 1, 1).to(torch.uint8)
+    for worse, times in ((grey, 1.4), (noise, 10), (blurred, 5), (fresh[:1].expand(800, -1, -1, -1), 50)):
+        assert between(features, extract(worse)) > times * honest
+    dropped = [between(features, extract(fresh[classes < kept])) for kept in (10, 7, 4)]
+    assert dropped == sorted(dropped)
+    # it sees which digit a picture shows, and so a translation into the wrong class
+    pairs = [(k, j) for k in (1, 7) for j in (1, 7)]
+    apart = {(k, j): distance(Moments.of(features[known == k]), Moments.of(extract(fresh[classes == j]))) for k, j in pairs}
+    assert min(apart[1, 7], apart[7, 1]) > 1.5 * max(apart[1, 1], apart[7, 7])
+
+
+def test_faces_of_another_kind_are_far():
+    x, attributes = (drawn_faces(1100, seed=5).batch[m] for m in ("image", "attributes"))
+    features = extract(x)
+    male = attributes[:, ATTRIBUTES.index("Male")].bool()
+    real, fresh, one_kind = features[:350], features[350:690], features[350:][male[350:]][:340]
+    assert features.shape == (1100, 64) and len(one_kind) > 320
+    honest = between(real, fresh)
+    assert between(real, one_kind) > 3 * honest
+    blurred = torch.nn.functional.avg_pool2d(x[350:690].float(), 5, 1, 2).to(torch.uint8)
+    assert between(real, extract(blurred)) > 2 * honest
 
 
 # Inception, with a stand-in for the package.

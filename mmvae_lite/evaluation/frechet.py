@@ -2,12 +2,13 @@
 
 The distance of Heusel et al. (2017) is called FID when the features are those of one Inception network with its published
 weights.  Those cannot be had everywhere.  Here the features are by default those of small networks that we trained and that
-ship with the package; the number is then a *Fréchet distance on grey-features* (or on colour-features), is never called FID
+ship with the package; the number is then a *Fréchet distance on grey-features* (street-features, colour-features), is never called FID
 and compares with nothing computed on other features.
 
 What it sees: blur, noise, missing classes, wrong proportions.  What it does not see: copies of the training images, which score
 as well as a second sample of the truth (`copied` sees them), and whatever two sets of features do beyond their first two moments.
 It is biased upwards, the more the fewer images there are: compare at equal numbers, or see `extrapolated`.
+Its unit is the features' own; the distance of real training images from real test images is the floor to print beside it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from mmvae_lite.checks import check_name, check_positive
 from mmvae_lite.data.parts import as_float
 from mmvae_lite.data.sources import user_folder
+from mmvae_lite.evaluation.classifiers import street_network
 from mmvae_lite.pretrained import load_weights
 
 Network = Callable[[Tensor], Tensor]
@@ -96,18 +98,40 @@ class GlobalMean(nn.Module):
         return x.mean((2, 3))
 
 
-def colour_features(features: int = 64, outputs: int = 28) -> nn.Sequential:
+def colour_features(features: int = 64, outputs: int = 155) -> nn.Sequential:
     """The network of `colour-features`: [batch, 3, side, side] -> [batch, features], then what it was taught to tell."""
     steps = ((3, 16, 1), (16, 32, 2), (32, 64, 2), (64, 64, 2))
-    layers = [layer for a, b, stride in steps for layer in (nn.Conv2d(a, b, 3, stride, 1), nn.ReLU())]
+    layers = [layer for a, b, stride in steps for layer in (nn.Conv2d(a, b, 3, stride, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU())]
     return nn.Sequential(*layers, GlobalMean(), nn.Linear(64, features), nn.ReLU(), nn.Linear(features, outputs))
 
 
-NETWORKS: dict[str, tuple[Callable[[], nn.Sequential], tuple[tuple[int, ...], ...]]] = {
-    "grey-features": (grey_features, ((1, 28, 28),)),
-    "colour-features": (colour_features, ((3, 32, 32), (3, 64, 64))),
+def _to_features(network: nn.Sequential) -> nn.Sequential:
+    return network[:-2]  # up to the features, before their ReLU
+
+
+class BesideColours(nn.Module):
+    """Averaged maps of a judge, which overlooks colour, beside the mean and deviation of each channel and the saturation."""
+
+    def __init__(self, maps: nn.Module) -> None:
+        super().__init__()
+        self.maps = maps
+
+    def forward(self, x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch features"]:
+        saturation = (x.amax(1) - x.amin(1)).mean((1, 2))
+        return torch.cat([self.maps(x).mean((2, 3)), x.mean((2, 3)), x.std((2, 3)), saturation[:, None]], 1)
+
+
+def _beside_colours(network: nn.Sequential) -> nn.Module:
+    return BesideColours(network[:-3])
+
+
+# name -> its weights, how to build the network, the part of it that gives features, and the images that it was trained on
+NETWORKS: dict[str, tuple[str, Callable[[], nn.Sequential], Callable[[nn.Sequential], nn.Module], tuple[int, ...]]] = {
+    "grey-features": ("grey-features", grey_features, _to_features, (1, 28, 28)),
+    "street-features": ("classifier-street-numbers", street_network, _beside_colours, (3, 32, 32)),
+    "colour-features": ("colour-features", colour_features, _to_features, (3, 64, 64)),
 }
-"""Name of our networks -> how to build it, and the shapes of the images that it was trained on."""
+"""Our networks: digits and garments, house numbers (the averaged maps of the judge of them, and seven numbers of colour), drawn faces and birds."""
 
 
 def measure_name(features: str) -> str:
@@ -117,20 +141,21 @@ def measure_name(features: str) -> str:
 
 
 @functools.lru_cache(maxsize=None)
-def _shipped(name: str) -> nn.Sequential:
+def _shipped(name: str) -> nn.Module:
+    weights, build, part, _ = NETWORKS[name]
     with torch.device("meta"):  # no random start, which would take from the reader's generator
-        network = NETWORKS[name][0]()
+        network = build()
     network = network.to_empty(device="cpu")
-    load_weights(name, network)
-    return network[:-2].eval().requires_grad_(False)  # up to the features, before their ReLU
+    load_weights(weights, network)
+    return part(network).eval().requires_grad_(False)
 
 
 def default_features(shape: Iterable[int]) -> str:
     """The name of our network for images of this shape.  Raises ValueError where we have none."""
-    for name, (_, shapes) in NETWORKS.items():
-        if tuple(shape) in shapes:
+    for name, (*_, wanted) in NETWORKS.items():
+        if tuple(shape) == wanted:
             return name
-    raise ValueError(f"images: found shape {list(shape)}; our feature networks read {', '.join(str(list(s)) for _, ss in NETWORKS.values() for s in ss)}")
+    raise ValueError(f"images: found shape {list(shape)}; our feature networks read {', '.join(str(list(n[-1])) for n in NETWORKS.values())}")
 
 
 @torch.no_grad()
@@ -151,9 +176,8 @@ def extract(
         features = default_features(images.shape[1:])
     if isinstance(features, str):
         check_name("features", features, (*NETWORKS, "inception"))
-        if features in NETWORKS and tuple(images.shape[1:]) not in NETWORKS[features][1]:
-            wanted = " or ".join(str(list(s)) for s in NETWORKS[features][1])
-            raise ValueError(f"images: found shape {list(images.shape[1:])}, {features} was trained on {wanted}")
+        if features in NETWORKS and tuple(images.shape[1:]) != NETWORKS[features][-1]:
+            raise ValueError(f"images: found shape {list(images.shape[1:])}, {features} was trained on {list(NETWORKS[features][-1])}")
         network = _inception(download, images.device) if features == "inception" else _on(_shipped(features), images.device)
     else:
         network = features
