@@ -233,13 +233,22 @@ class BernoulliLikelihood:
 
 @dataclass(frozen=True)
 class CategoricalLikelihood:
-    """log p(y | z) = sum_k y_k log softmax(logits)_k for one-hot y; classes are the last axis."""
+    """log p(y | z) = sum_k y_k log softmax(logits)_k for one-hot y; classes are the last axis.
 
+    ignore: a class whose occurrences in the data count nothing, as that of rare words in captions (code of Shi et al. 2019).
+    """
+
+    ignore: int | None = None
     support = (0.0, 1.0)
 
     def log_prob(self, logits: Float[Tensor, "..."], x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """[*samples, batch, *event] logits and [batch, *event] one-hot data -> [*samples, batch]."""
-        return _sum_event(x * logits.log_softmax(-1), x)
+        terms = x * logits.log_softmax(-1)
+        if self.ignore is not None:
+            keep = torch.ones(x.shape[-1], dtype=terms.dtype, device=terms.device)
+            keep[self.ignore] = 0
+            terms = terms * keep
+        return _sum_event(terms, x)
 
     def mean(self, logits: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         return logits.softmax(-1)

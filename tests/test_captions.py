@@ -6,7 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmvae_lite.data.captions import Vocabulary, tokens
-from mmvae_lite.networks import mmvae_cub_networks
+from mmvae_lite.data.parts import Part
+from mmvae_lite.distributions import CategoricalLikelihood
+from mmvae_lite.models.vae import VAE
+from mmvae_lite.networks import dense_decoder, dense_encoder, mmvae_cub_networks
+from mmvae_lite.training import fit
 
 TEXTS = ["the bird has a red crown , and its belly is white."] * 4 + ["A blue-grey bird isn't here"] * 5 + ["one odd word : zebra"]
 
@@ -69,6 +73,27 @@ def test_the_networks_of_the_paper_read_it():
     x = v.one_hot(v.encode(TEXTS[:2]))
     assert nets["encoders"]["caption"](x).mean.shape == (2, 4)
     assert nets["decoders"]["caption"](torch.zeros(2, 4)).shape == x.shape
+
+
+def test_rare_words_count_nothing_and_padding_does():
+    v = Vocabulary(("<exc>", "<pad>", "<eos>", "red", "bird"), length=4)
+    x = v.one_hot(v.encode(["red zebra"]))  # red, rare, end, padding
+    logits = torch.randn(3, 1, 4, 5, generator=torch.Generator().manual_seed(0))
+    p = logits.log_softmax(-1)
+    wanted = p[..., 0, 3] + p[..., 2, 2] + p[..., 3, 1]
+    assert torch.allclose(CategoricalLikelihood(ignore=0).log_prob(logits, x), wanted)
+    assert torch.allclose(CategoricalLikelihood().log_prob(logits, x), wanted + p[..., 1, 0])
+
+
+def test_a_model_learns_from_word_numbers():
+    v = Vocabulary.of(TEXTS, length=8)
+    part = Part({"caption": v.encode(TEXTS * 4)}, words={"caption": len(v)})
+    size = 8 * len(v)
+    likelihood = CategoricalLikelihood(ignore=0)
+    torch.manual_seed(0)
+    model = VAE(dense_encoder([size, 16], 2), dense_decoder([2, 16, size], (8, len(v))), likelihood, 2, modality="caption")
+    history = fit(model, part, epochs=15, batch_size=10, lr=1e-2, progress=False, device="cpu")
+    assert history["loss"][-1] < 0.6 * history["loss"][0]
 
 
 @pytest.mark.parametrize(
