@@ -76,7 +76,7 @@ SHIPPED = {
     "street-numbers": ("street", 10),
     "fsdd": ("speech", 10),
     "spoken-digits": ("speech", 10),
-    "faces": ("face", 18),
+    "cartoon-faces": ("face", 18),
 }
 
 
