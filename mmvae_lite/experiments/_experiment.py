@@ -29,7 +29,7 @@ class Training:
 
     epochs: int
     batch_size: int = 100
-    lr: float = 1e-3
+    lr: float | int = 1e-3
     optimizers: Callable[[nn.Module], dict[str, torch.optim.Optimizer]] | None = None
     step: Callable[..., dict[str, Tensor]] | None = None
     pair: Callable | None = None
@@ -121,7 +121,7 @@ def only(data: MultimodalSet, modalities: Sequence[str]) -> MultimodalSet:
     return replace(data, train=kept(data.train), test=kept(data.test), validation=kept(data.validation))
 
 
-def mean_of(hits: Tensor, scale: float = 1.0) -> dict[str, float]:
+def mean_of(hits: Tensor, scale: float | int = 1.0) -> dict[str, float]:
     """The mean of values [items] with their number, for a result file."""
     return {"value": float(hits.double().mean()) * scale, "n": len(hits)}
 

@@ -35,7 +35,7 @@ JUDGES = {
 TRUSTED = 0.8
 
 
-def value(x: float, n: int | None = None, scale: float = 1.0, **rest: object) -> dict[str, object]:
+def value(x: float | int, n: int | None = None, scale: float | int = 1.0, **rest: object) -> dict[str, object]:
     """One metric for a result file."""
     return {"value": scale * float(x), **({} if n is None else {"n": n}), **rest}
 
@@ -85,7 +85,9 @@ def judge(modality: str, data: MultimodalSet, device: torch.device, profile: str
         return ships[max(scored)[1]].to(device)
     few = slice(0, 2000 if profile == "smoke" else 60_000)
     shift = 2 if kind == "image" else 0
-    return train_classifier(kind, part.batch[modality][rows[few]].to(device), part.classes[few].to(device), outputs=10, shift=shift, seed=0)
+    x, classes = part.batch[modality][rows[few]].to(device), part.classes[few].to(device)
+    epochs = 1 if profile == "smoke" else max(3, 40_000 // len(classes))
+    return train_classifier(kind, x, classes, outputs=10, epochs=epochs, shift=shift, seed=0)
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -173,7 +175,7 @@ def latent_accuracies(model: nn.Module, data: MultimodalSet, profile: str, seed:
         if sampled:
             found = probes.probe_samples(known, train.classes, asked, data.test.classes, epochs=2 if profile == "smoke" else 30, seed=seed)
         else:
-            found = probes.probe_means(latents(known, False), train.classes, latents(asked, False), data.test.classes, seed=seed)
+            found = probes.probe_means(latents(known, False), train.classes, latents(asked, False), data.test.classes, max_epochs=2 if profile == "smoke" else 200, seed=seed)
         metrics[f"latent_accuracy_{name}"] = taken(found)
     return metrics
 
@@ -235,7 +237,7 @@ def mean_class_distance(generated: Mapping[str, Tensor], data: MultimodalSet, na
 class Noisy(nn.Module):
     """A model that sees its inputs through fresh noise N(0, sd^2), as in training."""
 
-    def __init__(self, model: nn.Module, sd: float = 1.0) -> None:
+    def __init__(self, model: nn.Module, sd: float | int = 1.0) -> None:
         super().__init__()
         self.model, self.sd, self.modalities = model, sd, model.modalities
 

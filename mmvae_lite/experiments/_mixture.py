@@ -14,7 +14,7 @@ from mmvae_lite.ex_post import ExPostDensity
 RIDGE = 1e-6  # added to the variances, as scikit-learn does
 
 
-def fit_mixture(z: Float[Tensor, "items latent"], components: int = 100, max_iter: int = 2000, tol: float = 1e-3, seed: int = 0) -> ExPostDensity:
+def fit_mixture(z: Float[Tensor, "items latent"], components: int = 100, max_iter: int = 2000, tol: float | int = 1e-3, seed: int = 0) -> ExPostDensity:
     """A mixture of Gaussians with full covariances by expectation maximisation from a k-means start, in float64.
 
     It stops when the mean log-likelihood gains less than `tol`, as `ExPostDensity.fit` does, which needs scikit-learn.

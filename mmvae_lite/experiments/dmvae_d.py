@@ -77,7 +77,7 @@ def noisy_networks(modalities: list[str], latent: int, head: type[nn.Module]) ->
     }
 
 
-def schedule(profile: str, epochs: int, warmup: int, batch: int, lr: float, warm: bool, lite: int, corrupt=None, accumulate: int = 1) -> Training:
+def schedule(profile: str, epochs: int, warmup: int, batch: int, lr: float | int, warm: bool, lite: int, corrupt=None, accumulate: int = 1) -> Training:
     length = {"smoke": 1, "lite": lite}.get(profile, epochs)
     warming = kl_warmup(warmup if profile == "paper" else max(1, length // 5)) if warm else None
     return Training(length, batch if profile == "paper" else 128, lr, schedule=warming, corrupt=corrupt, accumulate=accumulate if profile == "paper" else 1)
@@ -138,7 +138,7 @@ def street_metrics(model: nn.Module, data: MultimodalSet, profile: str, seed: in
     return metrics
 
 
-def on_noisy(which: str, modalities: int, *, preset: str = "code_paired", lr: float | None = None, epochs: int = 300, samples: int = 30) -> Experiment:
+def on_noisy(which: str, modalities: int, *, preset: str = "code_paired", lr: float | int | None = None, epochs: int = 300, samples: int = 30) -> Experiment:
     """DMVAE, MVAE or MMVAE on several noisy digits of one class, with clean targets.  samples: K of MMVAE."""
     settings = DMVAE_D.PRESETS[preset]
     names = [f"x{m}" for m in range(1, modalities + 1)]

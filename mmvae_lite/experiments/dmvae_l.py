@@ -50,7 +50,7 @@ class LabelledBatches:
     `schedule` and `step` are given to `fit`.  What a step does follows from how far the run is, so that it resumes exactly.
     """
 
-    def __init__(self, part: Part, fraction: float, timing: str, seed: int) -> None:
+    def __init__(self, part: Part, fraction: float | int, timing: str, seed: int) -> None:
         if timing not in ("released", "interleaved"):
             raise ValueError(f"timing: found {timing!r}, wanted 'released' or 'interleaved'")
         self.part, self.size = part, batch_size(fraction)
@@ -60,7 +60,7 @@ class LabelledBatches:
         self.interleaved = timing == "interleaved" and EVERY * len(self.labelled) < self.steps
         self.now = 0
 
-    def schedule(self, model: nn.Module, epoch: float) -> None:
+    def schedule(self, model: nn.Module, epoch: float | int) -> None:
         self.now = round(epoch * self.steps)
 
     def step(self, model: nn.Module, batch: Mapping[str, Tensor], optimizers, generator, **rest: object) -> dict[str, Tensor]:
@@ -82,7 +82,7 @@ def _image(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {"image": batch["image"]}
 
 
-def data(images: str, fraction: float):
+def data(images: str, fraction: float | int):
     """Images with labels: the first 50 000 to train, 10 000 more to choose weights by, the test set."""
 
     def load(profile: str, seed: int) -> MultimodalSet:
@@ -94,7 +94,7 @@ def data(images: str, fraction: float):
     return load
 
 
-def label_weight(kind: str, fraction: float, discrete: bool, timing: str) -> float:
+def label_weight(kind: str, fraction: float | int, discrete: bool, timing: str) -> float:
     """The paper has none.  What the authors' development program uses near its settings, and ours where labels are interleaved."""
     if timing == "interleaved":
         return 1e3
@@ -103,12 +103,12 @@ def label_weight(kind: str, fraction: float, discrete: bool, timing: str) -> flo
 
 def dmvae_l(
     kind: str,
-    fraction: float,
+    fraction: float | int,
     discrete: bool = True,
     *,
     timing: str = "released",
-    label: float | None = None,
-    beta: float = 3.0,
+    label: float | int | None = None,
+    beta: float | int = 3.0,
     weighting: str = "probtorch",
     logprob: str = "argmax",
     epochs: int | None = None,
@@ -157,7 +157,7 @@ def likelihoods() -> dict[str, object]:
     return {"image": BernoulliLikelihood(), "label": CategoricalLikelihood()}
 
 
-def mvae(kind: str, fraction: float, *, label: float | None = None, timing: str = "released", epochs: int | None = None) -> Experiment:
+def mvae(kind: str, fraction: float | int, *, label: float | int | None = None, timing: str = "released", epochs: int | None = None) -> Experiment:
     """MVAE (Wu and Goodman 2018): the networks, weights and warm-up of its released program."""
     images, title = SETS[kind]
 
@@ -176,7 +176,7 @@ def mvae(kind: str, fraction: float, *, label: float | None = None, timing: str 
     ))  # fmt: skip
 
 
-def jmvae(kind: str, fraction: float, *, alpha: float = 1.0, epochs: int | None = None) -> Experiment:
+def jmvae(kind: str, fraction: float | int, *, alpha: float | int = 1.0, epochs: int | None = None) -> Experiment:
     """JMVAE-kl (Suzuki et al. 2016), which learns from complete items alone."""
     images, title = SETS[kind]
 
@@ -194,7 +194,7 @@ def jmvae(kind: str, fraction: float, *, alpha: float = 1.0, epochs: int | None 
     return replace(found, data=labelled_only)
 
 
-def telbo(kind: str, fraction: float, *, timing: str = "released", epochs: int | None = None) -> Experiment:
+def telbo(kind: str, fraction: float | int, *, timing: str = "released", epochs: int | None = None) -> Experiment:
     """The triple ELBO (Vedantam et al. 2017) with the networks of JMVAE, our addition to the table."""
     images, title = SETS[kind]
 
@@ -214,7 +214,7 @@ def _comparator(which, kind, fraction, images, title, model, timing, epochs, war
             return Training(length, min(batch_size(fraction), len(data.train)), 1e-3, schedule=warm)
         batches = LabelledBatches(data.train, fraction, timing if profile == "paper" else "interleaved", seed)
 
-        def schedule(model: nn.Module, epoch: float) -> None:
+        def schedule(model: nn.Module, epoch: float | int) -> None:
             warm(model, epoch)
             batches.schedule(model, epoch)
 
@@ -239,7 +239,7 @@ def measure(model: nn.Module, data: MultimodalSet, profile: str, seed: int) -> d
     return found | measures.from_labels(model, data, profile, seed)
 
 
-def classifiers(kind: str, fraction: float) -> Experiment:
+def classifiers(kind: str, fraction: float | int) -> Experiment:
     """What classifiers and features without a generative tie to the label reach with the same labelled images."""
     images, title = SETS[kind]
 
@@ -256,7 +256,7 @@ def classifiers(kind: str, fraction: float) -> Experiment:
     )  # fmt: skip
 
 
-def faces(which: str, fraction: float, *, label: float | None = None, beta: float = 3.0, epochs: int = 150) -> Experiment:
+def faces(which: str, fraction: float | int, *, label: float | int | None = None, beta: float | int = 3.0, epochs: int = 150) -> Experiment:
     """Faces with 18 attributes: DMVAE-L with discrete or continuous shared latents, or MVAE."""
     discrete = which == "dmvae_l"
     shared = (18, 2) if discrete else 18

@@ -42,7 +42,7 @@ def networks(which: str, shapes: dict[str, tuple[int, ...]], hidden: tuple[int, 
     return {"joint_encoder": nets["encoders"]["+".join(names)], "decoders": nets["decoders"], **({"encoders": alone} if which == "tvae" else {})}
 
 
-def on_pairs(which: str, kind: str, *, epochs: int = 100, beta: float = 1.0, zero_prob: float = 0.5, alpha: float = 1.0, batch_size: int | None = None) -> Experiment:
+def on_pairs(which: str, kind: str, *, epochs: int = 100, beta: float | int = 1.0, zero_prob: float | int = 0.5, alpha: float | int = 1.0, batch_size: int | None = None) -> Experiment:
     """One model on one kind of pairs.  zero_prob: how often JMVAE-Z misses an input in training; alpha: of M2VAE's divergences."""
     mog = kind == "mog"
 
@@ -80,7 +80,7 @@ def on_pairs(which: str, kind: str, *, epochs: int = 100, beta: float = 1.0, zer
     )  # fmt: skip
 
 
-def generator_of(modality: str, *, epochs: int = 100, beta: float | None = None) -> Experiment:
+def generator_of(modality: str, *, epochs: int = 100, beta: float | int | None = None) -> Experiment:
     """The CVAE that generates one of the modalities; `lite` is the dense one whose decoder ships."""
 
     def data(profile: str, seed: int) -> MultimodalSet:

@@ -40,7 +40,7 @@ def with_sigmoid(networks: dict) -> dict:
     return {**networks, "decoders": {**decoders, "street": nn.Sequential(*decoders["street"], nn.Sigmoid())} if "street" in decoders else decoders}
 
 
-def on_street(product: bool = False, *, preset: str = "code", samples: int = 30, epochs: int = 30, scale: float = SCALE) -> Experiment:
+def on_street(product: bool = False, *, preset: str = "code", samples: int = 30, epochs: int = 30, scale: float | int = SCALE) -> Experiment:
     """MMVAE, or MVAE in its place.  samples: K; scale: of the likelihoods."""
     settings = renamed(MMVAE.PRESETS[preset])
 
@@ -117,7 +117,7 @@ def bird_networks(data: MultimodalSet, latent: int, normal: bool) -> dict[str, d
     return nets
 
 
-def on_birds(product: bool = False, *, samples: int = 50, epochs: int = 50, scale: float = SCALE_BIRDS, image: float | None = None) -> Experiment:
+def on_birds(product: bool = False, *, samples: int = 50, epochs: int = 50, scale: float | int = SCALE_BIRDS, image: float | int | None = None) -> Experiment:
     """MMVAE on birds, or MVAE in its place.  image: the weight of the image, 32 over its size unless given."""
 
     def data(profile: str, seed: int) -> MultimodalSet:

@@ -78,7 +78,7 @@ def shape(data: MultimodalSet) -> dict[str, int]:
     return {"frames": frames, "bins": bins}
 
 
-def pvae(name: str = "pvae", row: str = "PVAE", *, contrast: float = 10.0, units: int | None = None, updates: int = UPDATES) -> Experiment:
+def pvae(name: str = "pvae", row: str = "PVAE", *, contrast: float | int = 10.0, units: int | None = None, updates: int = UPDATES) -> Experiment:
     """PVAE.  contrast: alpha_CM; units: of the LSTMs and dense layers, 512 in the paper; updates: steps in all."""
 
     def model(profile: str, data: MultimodalSet) -> PVAE:
@@ -92,7 +92,7 @@ def pvae(name: str = "pvae", row: str = "PVAE", *, contrast: float = 10.0, units
     return _experiment(name, row, model, measure, metrics, updates)
 
 
-def jmvae(*, units: int | None = None, updates: int = UPDATES, alpha: float = 0.1) -> Experiment:
+def jmvae(*, units: int | None = None, updates: int = UPDATES, alpha: float | int = 0.1) -> Experiment:
     """JMVAE-kl with the networks of PVAE and one latent of 96 numbers."""
 
     def model(profile: str, data: MultimodalSet) -> JMVAE:

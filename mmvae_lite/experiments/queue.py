@@ -50,10 +50,10 @@ class Worker:
     run: Run
     process: subprocess.Popen
     log: TextIO
-    deadline: float = field(default=float("inf"))
+    deadline: float | int = field(default=float("inf"))
 
     @classmethod
-    def start(cls, run: Run, device: str, seconds: float) -> Worker:
+    def start(cls, run: Run, device: str, seconds: float | int) -> Worker:
         log_path = run.checkpoint.with_suffix(".log")
         log_path.parent.mkdir(parents=True, exist_ok=True)
         log = log_path.open("w", encoding="utf-8")
@@ -68,7 +68,7 @@ class Worker:
 
     def outcome(self) -> dict[str, object]:
         """What came of the process, once it has ended: its own words, or the last line of its log."""
-        out = self.process.stdout.read() if self.process.stdout else ""
+        out, _ = self.process.communicate()
         self.log.close()
         try:
             said = json.loads(out)["runs"][0]
@@ -81,7 +81,7 @@ class Worker:
 
 
 def work(
-    runs: Sequence[Run], device: str, minutes: float, workers: int, say: Callable[[str], None], stop: Callable[[], bool] = lambda: False
+    runs: Sequence[Run], device: str, minutes: float | int, workers: int, say: Callable[[str], None], stop: Callable[[], bool] = lambda: False
 ) -> list[dict[str, object]]:
     """Run so many at once until the time is over; returns what came of each that was started."""
     end, left, busy, done = time.monotonic() + 60 * minutes, list(runs), [], []

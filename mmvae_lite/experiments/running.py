@@ -76,7 +76,7 @@ class Trained:
     history: History
 
 
-def train(run: Run, device: str = "auto", seconds: float = math.inf, progress: bool = True, restart: bool = False) -> Trained:
+def train(run: Run, device: str = "auto", seconds: float | int = math.inf, progress: bool = True, restart: bool = False) -> Trained:
     """Train a run, going on from its checkpoint where there is one.
 
     Raises Unfinished when `seconds` are over first; the checkpoint holds the run, as it does after Ctrl-C.  Otherwise as
@@ -112,7 +112,7 @@ def evaluate(run: Run, trained: Trained) -> Metrics:
     return metrics
 
 
-def reproduce(run: Run, device: str = "auto", seconds: float = math.inf, **options: object) -> Path:
+def reproduce(run: Run, device: str = "auto", seconds: float | int = math.inf, **options: object) -> Path:
     """Train, evaluate, and write the result file, whose path is returned.  Raises as `train` and `write_result` do."""
     trained = train(run, device, seconds, **options)
     begun = time.monotonic()

@@ -1,0 +1,294 @@
+"""Every experiment builds, trains a little and measures what it promises, on small sets that ship."""
+
+import functools
+import inspect
+import json
+import math
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mmvae_lite import data as sets
+from mmvae_lite.data.digit_sets import image_label
+from mmvae_lite.data.parts import Part
+from mmvae_lite.evaluation.classifiers import NETWORKS
+from mmvae_lite.ex_post import ExPostDensity
+from mmvae_lite.experiments import EXPERIMENTS, PAPERS, _measures, find, queue
+from mmvae_lite.experiments._mixture import fit_mixture
+from mmvae_lite.experiments.dmvae_l import EVERY, LabelledBatches
+from mmvae_lite.experiments.running import Run, Unfinished, evaluate, reproduce, train
+from mmvae_lite.models import MVAE
+from mmvae_lite.networks import dense_decoder, dense_encoder
+from mmvae_lite.pretrained import cards
+from mmvae_lite.results import REQUIRED, read_result
+
+SMALL = {
+    "digits-street": {"drawn": (300, 1000), "times": 1},
+    "entangled": {"per_class": 60},
+    "faces": {"train": 100, "validation": 20, "test": 20},
+    "birds": {"train_species": 4, "test_species": 3, "each": 12},
+}
+#: One of every kind; the others differ in the share of labels, the number of modalities or the set of images.
+KINDS = [
+    name
+    for name in EXPERIMENTS
+    if re.fullmatch(r".*-(speech|street|birds|noisy-3|e|mog|digit|mnist-1|mnist-1-interleaved|faces-10)", name)
+    or name in ("dmvae_l-fashion-1", "jmvae_zero-me")
+]
+
+
+@functools.cache
+def small(name, options):
+    options = {**SMALL.get(name, {}), **{k: v for k, v in options if not (name in SMALL and k in SMALL[name])}}
+    if options.get("kind") == "m":  # the original pictures, which do not ship
+        options["kind"] = "me"
+    make = ORIGINAL[name]
+    return make(**({"source": "stand-in"} if "source" in inspect.signature(make).parameters else {}), **options)
+
+
+ORIGINAL = dict(sets.PAIRED)
+
+
+@pytest.fixture(autouse=True)
+def small_sets(monkeypatch, tmp_path):
+    """The sets that ship, few items of each, made once."""
+    for name in ORIGINAL:
+        monkeypatch.setitem(sets.PAIRED, name, lambda name=name, **options: small(name, tuple(sorted(options.items()))))
+    monkeypatch.setenv("MMVAE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("MMVAE_RESULTS", str(tmp_path / "results"))
+
+
+def two_steps(experiment):
+    """The experiment with as much training data as two steps see, and few test items."""
+
+    def data(profile, seed):
+        found = experiment.data(profile, seed)
+        settings = experiment.training(profile, found, seed)
+        return replace(found, train=found.train.first(2 * settings.batch_size)) if settings else found
+
+    return replace(experiment, data=data)
+
+
+#: Weights that ship and that some measurements need.
+NEEDED = {"street": "colour-features", "birds": "features-drawn-birds"}
+
+
+@pytest.mark.parametrize("name", [k for k in KINDS if not {NEEDED.get(k.split("-")[1])} - {None, *cards()}])
+def test_every_kind_of_experiment_trains_two_steps_and_measures_what_it_promises(name):
+    run = Run(two_steps(EXPERIMENTS[name]), "smoke")
+    trained = train(run, "cpu", progress=False)
+    metrics = evaluate(run, trained)
+    assert set(metrics) == set(run.experiment.metrics)
+    assert all(math.isfinite(m["value"]) for m in metrics.values())
+    assert all(m["n"] >= 1 for m in metrics.values() if "n" in m)
+    if run.experiment.training("smoke", trained.data, 0) is not None:
+        assert trained.history.finished and all(math.isfinite(e["loss"]) for e in trained.history.epochs)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_builds_in_every_profile_and_names_what_it_measures(name):
+    experiment = EXPERIMENTS[name]
+    assert experiment.name == name and experiment.paper in PAPERS and experiment.source and experiment.data_name in ORIGINAL
+    assert re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", name)
+    assert experiment.metrics and all(re.fullmatch(r"[a-z0-9_.]+", m) for m in experiment.metrics)
+    data = experiment.data("smoke", 0)
+    for profile in ("smoke", "lite", "paper"):
+        with torch.device("meta"):
+            model = experiment.model(profile, data)
+        settings = experiment.training(profile, data, 0)
+        if settings is None:
+            continue
+        assert settings.epochs >= 1 and settings.batch_size >= 2 and settings.lr > 0
+        shapes = {m: tuple(x.shape[1:]) for m, x in data.train.take(slice(0, 2)).items()}
+        assert {m: tuple(s) for m, s in model.event_shapes.items()} == shapes
+
+
+def test_the_names_that_others_rely_on_exist():
+    wanted = ["pvae-speech", "dmvae_d-street", "dmvae_d-noisy-3", "mmvae-street", "mmvae_product-street", "mmvae-birds", "m2vae-e", "cvae-digit"]
+    wanted += [f"{model}-{kind}-{f}" for model in ("dmvae_l", "dmvae_l_continuous", "mvae", "jmvae", "telbo", "classifiers")
+               for kind in ("mnist", "fashion") for f in ("0.1", "0.2", "0.5", "1", "5", "10", "50", "100")]  # fmt: skip
+    assert [name for name in wanted if name not in EXPERIMENTS] == []
+    assert EXPERIMENTS["dmvae_l-mnist-0.2"].metrics[:2] == ("accuracy", "accuracy_validation")
+    assert "purity_shared_speech" in EXPERIMENTS["pvae-speech"].metrics
+    assert "coherence_digit_to_street" in EXPERIMENTS["mmvae-street"].metrics
+
+
+def test_an_unknown_name_suggests_the_nearest_and_an_unknown_option_is_refused():
+    with pytest.raises(KeyError, match="did you mean 'dmvae_l-mnist-0.2'"):
+        find("dmvae_l-mnst-0.2")
+    with pytest.raises(KeyError, match="unknown option of dmvae_l-mnist-0.2 'lable'.*did you mean 'label'"):
+        find("dmvae_l-mnist-0.2", lable=1)
+
+
+def test_an_option_changes_the_model_and_the_name():
+    changed = find("dmvae_l-mnist-0.2", label=1e5, beta=1.0)
+    assert changed.name == "dmvae_l-mnist-0.2--beta-1--label-100000"
+    data = changed.data("smoke", 0)
+    model, usual = changed.model("paper", data), EXPERIMENTS["dmvae_l-mnist-0.2"].model("paper", data)
+    assert (model.weights["label"], model.tc_weights["image"]) == (1e5, 1.0)
+    assert (usual.weights["label"], usual.tc_weights["image"]) == (1e4, 3.0)
+
+
+def test_the_paper_profile_of_dmvae_l_is_that_of_the_paper_and_its_program():
+    items = 50_000
+    images = Part({"image": torch.zeros(items, 1, 28, 28, dtype=torch.uint8), "label": torch.eye(10).repeat(items // 10, 1)})
+    data = replace(image_label("stand-in"), train=images)
+    experiment = EXPERIMENTS["dmvae_l-mnist-0.2"]
+    settings, model = experiment.training("paper", data, 0), experiment.model("paper", data)
+    assert settings.epochs * math.ceil(items / settings.batch_size) == 250_000 and settings.lr == 1e-3
+    assert model.n_data == items and model.temperature == 0.66 and model.unpaired == ("image",) and model.private_dims == {"image": 10, "label": 0}
+    assert model.sizes == (1, 10)
+    for fraction, labelled in ((0.1, 50), (0.2, 100), (0.5, 250), (1, 500), (100, items)):
+        assert int(LabelledBatches(images, fraction, "released", 0).paired.sum()) == labelled
+
+
+class Watcher(torch.nn.Module):
+    """Records which batches it saw and learns nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.seen = torch.nn.Parameter(torch.zeros(())), []
+
+    def loss(self, batch, generator=None):
+        self.seen.append({m: x.clone() for m, x in batch.items()})
+        return {"loss": self.weight * 0.0}
+
+
+def walk(batches, epochs=1):
+    model = Watcher()
+    optimizers = {"model": torch.optim.SGD(model.parameters(), lr=0.1)}
+    for step in range(epochs * batches.steps):
+        batches.schedule(model, step / batches.steps)
+        any_rows = {m: x[: batches.size] for m, x in batches.part.take(slice(None)).items()}
+        batches.step(model, any_rows, optimizers, torch.Generator())
+    return model.seen
+
+
+def numbered(items):
+    """Items whose image says which they are."""
+    return Part({"image": torch.arange(items).float()[:, None], "label": torch.eye(10).repeat(items // 10, 1)})
+
+
+def test_released_batches_keep_items_and_order_and_the_same_ones_are_labelled_in_every_epoch():
+    part = numbered(2000)
+    batches = LabelledBatches(part, 10, "released", 3)
+    seen = walk(batches, epochs=2)
+    assert [len(b["image"]) for b in seen] == [100] * 40
+    assert all(torch.equal(b["image"][:, 0], torch.arange(100.0) + 100 * (k % 20)) for k, b in enumerate(seen))
+    labelled = [k for k, b in enumerate(seen) if "label" in b]
+    assert len(labelled) == 4 and labelled[2:] == [k + 20 for k in labelled[:2]]
+    assert LabelledBatches(part, 10, "released", 4).labelled != batches.labelled
+
+
+def test_interleaved_batches_show_the_same_labels_at_every_tenth_step():
+    part = numbered(5000)
+    released, batches = (LabelledBatches(part, 4, timing, 3) for timing in ("released", "interleaved"))
+    assert batches.labelled == released.labelled and len(batches.labelled) == 2
+    seen = walk(batches)
+    labelled = [k for k, b in enumerate(seen) if "label" in b]
+    assert labelled == list(range(0, batches.steps, EVERY))
+    first = [int(seen[k]["image"][0, 0]) // 100 for k in labelled]
+    assert first == [batches.labelled[i % 2] for i in range(len(first))]
+    known = set(torch.arange(5000)[batches.paired].tolist())
+    assert {int(i) for k in labelled for i in seen[k]["image"][:, 0]} == known
+
+
+def test_nothing_is_interleaved_where_a_tenth_or_more_is_labelled():
+    assert not LabelledBatches(numbered(2000), 50, "interleaved", 0).interleaved
+    with pytest.raises(ValueError, match="timing: found 'often', wanted 'released' or 'interleaved'"):
+        LabelledBatches(numbered(2000), 50, "often", 0)
+
+
+def test_a_result_file_has_everything_and_the_run_resumes_where_it_was():
+    run = Run(EXPERIMENTS["dmvae_l-mnist-1"], "smoke", 5)
+    with pytest.raises(Unfinished, match=r"dmvae_l-mnist-1 \(smoke, seed 5\): 0 of 1 epochs are trained, run it again to go on"):
+        train(run, "cpu", seconds=1e-3, progress=False)
+    kept = run.progress()
+    assert kept["epoch"] == 0 and kept["step"] == 1
+    path = reproduce(run, "cpu", progress=False)
+    assert run.result() == path
+    record = read_result(path)
+    assert set(REQUIRED) <= set(record) and record["experiment"] == "dmvae_l-mnist-1" and record["seed"] == 5 and record["device"] == "cpu"
+    assert set(record["metrics"]) == {*run.experiment.metrics, "epochs", "parameters"}
+    assert record["data"]["stand_in"] is True and record["metrics"]["accuracy"]["n"] > 100
+    again = json.loads(path.read_text())
+    path.unlink()
+    fresh = reproduce(run, "cpu", progress=False, restart=True)
+    assert json.loads(fresh.read_text())["metrics"] == again["metrics"]  # killed and resumed, or in one go
+
+
+def test_a_metric_that_an_experiment_does_not_list_is_an_error():
+    run = Run(replace(EXPERIMENTS["m2vae-mog"], metrics=("elbo", "elbo_given_w", "bits")), "smoke")
+    trained = train(run, "cpu", progress=False)
+    with pytest.raises(RuntimeError, match=r"measured \['elbo_given_x'\] beyond its list of metrics and lacks \['bits'\]"):
+        evaluate(run, trained)
+
+
+def test_the_queue_is_in_the_order_of_worth_and_leaves_out_what_has_a_result(monkeypatch):
+    cpu = [(run.experiment.name, run.seed) for run in queue.missing("cpu", "paper")]
+    assert cpu[:4] == [("dmvae_l-mnist-0.2", 0), ("dmvae_l-mnist-0.2", 1), ("dmvae_l-mnist-0.2", 2), ("dmvae_l-mnist-1", 0)]
+    place = {name: k for k, name in reversed(list(enumerate(n for n, _ in cpu)))}
+    assert place["dmvae_l-mnist-100"] < place["dmvae_d-noisy-2"] < place["m2vae-e"]
+    gpu = [run.experiment.name for run in queue.missing("cuda", "paper")]
+    assert gpu[:4] == ["pvae-speech"] * 3 + ["dmvae_l-fashion-0.2"]
+    assert {n for n, _ in cpu} == set(gpu) == set(EXPERIMENTS)
+    run = Run(EXPERIMENTS["dmvae_l-mnist-0.2"], "paper", 1)
+    run.checkpoint.parent.mkdir(parents=True)
+    monkeypatch.setattr(Run, "progress", lambda self: {"epoch": 3} if (self.experiment.name, self.seed) == ("dmvae_l-mnist-0.2", 2) else None)
+    monkeypatch.setattr(Run, "result", lambda self: "here" if (self.experiment.name, self.seed) == ("dmvae_l-mnist-0.2", 0) else None)
+    assert [run.seed for run in queue.missing("cpu", "paper")[:2]] == [2, 1]
+
+
+def two_clusters(n=600):
+    g = torch.Generator().manual_seed(1)
+    side = (torch.arange(n) % 3 == 0).double()[:, None]
+    turned = torch.randn(n, 2, dtype=torch.float64, generator=g) @ torch.tensor([[1.0, 0.8], [0.0, 0.6]], dtype=torch.float64)
+    return turned + 6 * side
+
+
+def test_the_ex_post_mixture_is_that_of_scikit_learn():
+    z = two_clusters()
+    ours, theirs = fit_mixture(z, 2), ExPostDensity.fit(z, 2)
+    order = [int(d.means[:, 0].argsort()[0]) for d in (ours, theirs)]
+    assert torch.allclose(ours.weights[order[0]], theirs.weights[order[1]], atol=1e-3)
+    assert torch.allclose(ours.means[order[0]], theirs.means[order[1]], atol=1e-2)
+    assert abs(float(ours.log_prob(z).mean() - theirs.log_prob(z).mean())) < 1e-3
+    with pytest.raises(ValueError, match="found 1 latents for 2 components"):
+        fit_mixture(z[:1], 2)
+
+
+def test_a_judge_is_one_that_reads_the_data_and_is_trained_where_none_does(monkeypatch):
+    data = image_label("stand-in")
+    assert _measures.judge("image", data, torch.device("cpu"), "smoke").of == "digits"
+    negative = replace(data.train, batch={**data.train.batch, "image": 255 - data.train.batch["image"].flip(-1)})
+    own = _measures.judge("image", replace(data, train=negative), torch.device("cpu"), "lite")
+    assert not hasattr(own, "of") and isinstance(own, type(NETWORKS["image"](10)))
+    shown = own(negative.take(slice(0, 500))["image"]).argmax(-1)
+    assert (shown == negative.classes[:500]).float().mean() > 0.9
+
+
+def test_the_joint_elbo_is_the_closed_form_where_the_posterior_is_the_prior():
+    shape, n = (1, 2, 2), 200
+    encoder, decoder = dense_encoder([4, 3], 2), dense_decoder([2, 3, 4], shape)
+    model = MVAE({"a": encoder}, {"a": decoder}, {"a": sets_likelihood()}, 2)
+    for p in model.parameters():
+        torch.nn.init.zeros_(p)
+    model.encoders["a"].head.bias.data[2:] = 10.0  # an expert that says nothing: q is the prior
+    x = torch.rand(n, *shape, generator=torch.Generator().manual_seed(0))
+    found = _measures.joint_elbo(model, Part({"a": x}), 0)
+    assert found["n"] == n and found["value"] == pytest.approx(-4 * math.log(2), abs=1e-3)
+
+
+def sets_likelihood():
+    from mmvae_lite.distributions import BernoulliLikelihood
+
+    return BernoulliLikelihood()
+
+
+def test_a_part_is_thinned_evenly_and_loses_no_class():
+    part = Part({"a": torch.arange(100)[:, None]}, torch.arange(10).repeat_interleave(10), {}, {"who": torch.arange(100)})
+    few = _measures.spread_out(part, 20)
+    assert len(few) == 20 and set(few.classes.tolist()) == set(range(10))
+    assert torch.equal(few.facts["who"], few.batch["a"][:, 0])
