@@ -3,6 +3,7 @@
 import gzip
 import io
 import tarfile
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -131,12 +132,20 @@ def test_limit_on_the_whole(read):
         assert read(pack(files), total=600_000, members=10) == files
 
 
-def test_a_header_that_decompresses_without_end_is_stopped(read):
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_header_that_decompresses_without_end_is_stopped(read, kind):
+    """tarfile would hold it all in memory, as much as the limit on the whole allows."""
     header = tarfile.TarInfo("././@LongLink")
-    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 2**33
-    bomb = gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + bytes(2**22))
+    header.type, header.size = kind, 2**24
+    bomb = gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + bytes(2**24), 1)
+    tracemalloc.start()
+    with pytest.raises(BadFile, match="an extended header of 16777216 bytes"):
+        read(bomb)
+    assert tracemalloc.get_traced_memory()[1] < 2**21
+    tracemalloc.stop()
+    header.size = 1000
     with pytest.raises(BadFile, match="decompresses to more than is allowed"):
-        read(bomb, total=2**16, members=10)
+        read(gzip.compress((header.tobuf(tarfile.GNU_FORMAT) + bytes(1024)) * 80), total=2**10, members=10)
 
 
 def test_what_follows_the_end_is_counted_too(read):

@@ -179,6 +179,21 @@ def huge(path):
     Image.new("L", (9000, 9000)).save(path)
 
 
+def bomb(path):
+    """A header of 65500 by 65500, which Pillow refuses before it says the size."""
+    content = bytearray(path.read_bytes())
+    at = content.index(b"\xff\xc0") + 5
+    content[at : at + 4] = (65500).to_bytes(2, "big") * 2
+    path.write_bytes(content)
+
+
+def no_folder(path):
+    for file in path.parent.iterdir():
+        file.unlink()
+    path.parent.rmdir()
+    path.parent.write_text("the name of the folder, and no folder")
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[:-700])
 
@@ -200,6 +215,8 @@ def header_only(path):
     [
         (wrong_size, BadFile, "000008.jpg: found an image of 218x178, wanted 178x218"),
         (huge, BadFile, "000008.jpg: found an image of 9000x9000, wanted 178x218"),
+        (bomb, BadFile, "000008.jpg: Image size .* Wanted 178x218"),
+        (no_folder, FileNotFoundError, f"missing {IMAGES} of CelebA"),
         (cut, BadFile, "000008.jpg: a broken or partial JPEG"),
         (not_an_image, BadFile, "000008.jpg: found no JPEG"),
         (another_format, BadFile, "000008.jpg: found no JPEG"),

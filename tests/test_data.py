@@ -145,6 +145,7 @@ class Server(http.server.SimpleHTTPRequestHandler):
     """Serves a folder with byte ranges; `cut` ends the first answer early, as a lost connection does."""
 
     cut = None
+    garbage = None
     ranges: list[str | None] = []
 
     def do_GET(self):
@@ -154,6 +155,9 @@ class Server(http.server.SimpleHTTPRequestHandler):
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
         if start >= len(content):
             self.send_error(416)
+            return
+        if Server.garbage:
+            self.wfile.write(Server.garbage)
             return
         self.send_response(206 if asked else 200)
         self.send_header("Content-Length", str(len(content) - start))
@@ -173,7 +177,7 @@ def served(tmp_path):
     (folder / "file.bin").write_bytes(content)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Server, directory=folder))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    Server.cut, Server.ranges = None, []
+    Server.cut, Server.garbage, Server.ranges = None, None, []
     yield Source("set", "file.bin", f"http://127.0.0.1:{server.server_port}/file.bin", hashlib.md5(content).hexdigest())
     server.shutdown()
     server.server_close()
@@ -215,6 +219,16 @@ def test_a_dead_address_says_where_to_put_the_file(served):
     dead = Source(served.folder, served.name, "http://127.0.0.1:1/none", served.md5)
     with pytest.raises(DownloadError, match="could not be fetched.*put the file under set/"):
         fetch(dead)
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"no such protocol\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nshort", b"\r\n", b""]
+)
+def test_an_answer_that_is_none_says_what_to_do(served, garbage):
+    Server.garbage = garbage or b"HTTP/1.1 500\r\n\r\n"
+    with pytest.raises(DownloadError, match=r"^file.bin: could not be fetched from \S+ \(.+\); try again to resume, or put the file under"):
+        fetch(served)
+    assert find(served) is None
 
 
 REAL = os.environ.get("MMVAE_DATA")

@@ -93,6 +93,13 @@ def write_mnist(folder, n=(60, 40)):
         write_idx(folder / labels.name, (np.arange(count) % 10).astype(np.uint8))
 
 
+def write_svhn(folder, n):
+    folder.mkdir(exist_ok=True)
+    for source, count in zip(SVHN, n):
+        images = np.random.default_rng(count).integers(0, 256, (32, 32, 3, count), dtype=np.uint8)
+        savemat(folder / source.name, {"X": images, "y": (np.arange(count) % 10 + 1)[:, None].astype(np.uint8)})
+
+
 def test_real_files_are_used_where_they_are(own_folders):
     with pytest.raises(FileNotFoundError, match="missing train-images"):
         PAIRED["digits-street"]("real")
@@ -101,13 +108,14 @@ def test_real_files_are_used_where_they_are(own_folders):
         PAIRED["digits-street"]("real")
     half = PAIRED["digits-street"](drawn=(100, 50))
     assert half.name == "mnist-street-numbers" and half.stand_in
-    (own_folders / "svhn").mkdir()
-    for source, n in zip(SVHN, (45, 30)):
-        images = np.random.default_rng(n).integers(0, 256, (32, 32, 3, n), dtype=np.uint8)
-        savemat(own_folders / "svhn" / source.name, {"X": images, "y": (np.arange(n) % 10 + 1)[:, None].astype(np.uint8)})
+    write_svhn(own_folders / "svhn", (45, 30))
     found = PAIRED["digits-street"]("real", times=3)
     assert found.name == "mnist-svhn" and not found.stand_in
     assert len(found.train) == 3 * 45 and len(found.test) == 3 * 30, "all of SVHN is used where MNIST has more of every class"
+    write_svhn(own_folders / "svhn", (95, 30))
+    found = PAIRED["digits-street"]("real", times=3)
+    assert len(found.train) == 3 * 60, "no written digit stands for two where both sets are real, so that the totals are the paper's"
+    assert set(found.train.index["digit"].bincount().tolist()) == {3}
     assert PAIRED["digits-street"]("stand-in", **SMALL["digits-street"]).name == "digits-street-numbers"
     assert not PAIRED["image-label"]("real").stand_in and not PAIRED["noisy-digits"]("best").stand_in
     assert PAIRED["image-label"]("stand-in").stand_in and PAIRED["image-label"](images="fashion-mnist").stand_in

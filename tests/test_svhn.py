@@ -1,6 +1,8 @@
 """SVHN's format: small files that scipy writes, and the refusal of everything broken."""
 
+import math
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -112,14 +114,19 @@ HEADER = b"MATLAB 5.0 MAT-file, forged".ljust(124) + b"\x00\x01IM"
         ((-32, -32, 3, 1), 3072, "announces 'X'"),
         ((32, 32, 3, 2), 3072, "but 3072 bytes"),
         ((32, 32, 3, 1), 50_000_000, "damaged"),
+        ((32, 32, 3, 1000), 8 * 3_072_000, "damaged"),
     ],
 )
 def test_a_header_that_lies_is_refused_before_anything_is_unpacked(tmp_path, shape, size, sentence):
     packed = zlib.compress(forged(shape, size))
     path = tmp_path / "train_32x32.mat"
     path.write_bytes(HEADER + struct.pack("<II", 15, len(packed)) + packed)
+    tracemalloc.start()
     with pytest.raises(BadFile, match=sentence):
         read_svhn(path)
+    # zlib's buffer doubles while it grows
+    assert tracemalloc.get_traced_memory()[1] < 2**20 + 2 * min(math.prod(shape), 3_072_000)
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("start", [b"", b"\x89HDF\r\n", b"MATLAB 7.3 MAT-file".ljust(128), HEADER[:126] + b"MI", b"PK\x03\x04" + bytes(200)])

@@ -22,6 +22,8 @@ from typing import Any
 from mmvae_lite.data.idx import BadFile
 
 BLOCK = tarfile.BLOCKSIZE
+EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+LONGEST = 2**20  # bytes of an extended header, which tarfile reads at one go; a name takes less than a thousand
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,17 @@ def read_members(path: str | Path, wanted: Callable[[str], bool], limits: Limits
         raise BadFile(f"{path.name}: broken or partial archive ({e}); delete it and fetch it again") from None
 
 
+class _Header(tarfile.TarInfo):
+    """A header that is looked at before tarfile reads what it announces."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in EXTENDED and header.size > LONGEST:
+            raise tarfile.ReadError(f"an extended header of {header.size} bytes")
+        return header
+
+
 class _Stream:
     """A decompressed file that counts what it gave and remembers its last block."""
 
@@ -78,7 +91,7 @@ def _tar_members(path: Path, wanted: Callable[[str], bool], limits: Limits) -> I
     with gzip.open(path, "rb") as f:
         # headers and padding take up to three blocks a member, and tar pads its end to twenty
         stream = _Stream(f, path.name, limits.total + 3 * BLOCK * (limits.members + 7))
-        with tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK) as archive:
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK, tarinfo=_Header) as archive:
             for count, member in enumerate(_headers(archive, path.name), 1):
                 _check_name(path.name, member.name)
                 if member.issparse() or not (member.isreg() or member.isdir()):

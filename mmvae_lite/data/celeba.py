@@ -80,7 +80,8 @@ def celeba(train: int | None = None, validation: int | None = None, test: int | 
 def _whole_folder() -> Path:
     folder = celeba_folder()
     wanted = (IMAGES, ATTRIBUTE_LIST, PARTITION_LIST)
-    missing = [name for name in wanted if folder is None or not (folder / name).exists()]
+    there = (Path.is_dir, Path.is_file, Path.is_file)
+    missing = [name for name, holds in zip(wanted, there) if folder is None or not holds(folder / name)]
     if missing:
         raise FileNotFoundError(
             f"missing {', '.join(missing)} of CelebA, which no program may download: take the aligned and cropped images and the two "
@@ -227,6 +228,8 @@ def read_image(path: Path) -> np.ndarray:
             face = photograph.convert("RGB").crop(CROP).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
     except BadFile:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:  # where warnings are errors
+        raise BadFile(f"{path.name}: {e} Wanted 178x218; {IMAGES}/ holds the aligned and cropped images") from None
     except UnidentifiedImageError:
         raise BadFile(f"{path.name}: found no JPEG; unpack the images of CelebA again") from None
     except (OSError, SyntaxError, ValueError) as e:

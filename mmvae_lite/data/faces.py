@@ -19,6 +19,7 @@ from mmvae_lite.checks import check_name, check_positive
 from mmvae_lite.data import drawing
 from mmvae_lite.data.celeba import ATTRIBUTES, celeba, celeba_folder
 from mmvae_lite.data.parts import MultimodalSet, Part
+from mmvae_lite.data.sources import SOURCES
 
 STYLE = (
     "turn",
@@ -543,7 +544,7 @@ def faces(
 
     Raises KeyError for an unknown source, FileNotFoundError where CelebA is asked for and missing, and as `celeba` does.
     """
-    check_name("source", source, ["best", "real", "stand-in"])
+    check_name("source", source, SOURCES)
     sizes = {"train": train, "validation": validation, "test": test}
     if source == "real" or (source == "best" and celeba_folder() is not None):
         return celeba(**sizes)

@@ -61,8 +61,9 @@ def _variable(packed: bytes, size: int, compressed: bool, limits: Mapping[str, i
             raise BadFile(f"{file}: {name!r} is of MATLAB's class {kind}, wanted real numbers")
         if min(shape, default=0) < 1 or math.prod(shape) > limits[name]:
             raise BadFile(f"{file}: the header announces {name!r} of shape {list(shape)}, wanted 1 to {limits[name]} numbers")
-        # At most eight bytes a number, and one more, which tells that there is too much.
-        data = _unpacked(packed, start + 16 + 8 * math.prod(shape) + 1, whole=True) if compressed else packed
+        # MATLAB stores numbers in no more bytes than their class has; one more byte tells that there is too much
+        room = np.dtype(NUMBERS[kind]).itemsize * math.prod(shape)
+        data = _unpacked(packed, start + 16 + room + 1, whole=True) if compressed else packed
         stored, values, _ = _element(data, start)
         if stored not in STORED or len(values) != math.prod(shape) * np.dtype(STORED[stored]).itemsize:
             raise BadFile(f"{file}: {name!r} has shape {list(shape)}, but {len(values)} bytes; delete it and fetch it again")

@@ -7,6 +7,7 @@ final name only when it is whole.  A file in the user's own folder is used as it
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import sys
 import urllib.error
@@ -16,10 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BLOCK = 1 << 16
+SOURCES = ("best", "real", "stand-in")
+"""What a set with a stand-in may be asked for: what is at hand, the papers' files or nothing, or what ships."""
 
 
 class DownloadError(OSError):
     """A download that did not give the file that was wanted."""
+
+
+class MissingFiles(FileNotFoundError):
+    """Files that are neither in the user's folder nor in the cache, where something else may stand in for them."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +69,13 @@ def find(source: Source) -> Path | None:
 def obtain(sources: Sequence[Source], download: bool = False) -> list[Path]:
     """The paths of all files, downloading the missing ones only if `download` is True.
 
-    Raises FileNotFoundError when a file is missing and no download was asked for, DownloadError when one failed.
+    Raises MissingFiles when a file is missing and no download was asked for, FileNotFoundError when MMVAE_DATA names no
+    folder, DownloadError when a download failed.
     """
     found = [find(source) for source in sources]
     missing = [source.name for source, path in zip(sources, found) if path is None]
     if missing and not download:
-        raise FileNotFoundError(
+        raise MissingFiles(
             f"missing {', '.join(missing)}: put them under {sources[0].folder}/ in the folder that MMVAE_DATA names, "
             "or ask for a download with download=True"
         )
@@ -84,9 +92,9 @@ def fetch(source: Source, folder: Path | None = None) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         _download(source.url, partial)
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, http.client.HTTPException) as e:
         raise DownloadError(
-            f"{source.name}: could not be fetched from {source.url} ({e}); try again to resume, "
+            f"{source.name}: could not be fetched from {source.url} ({str(e).strip() or type(e).__name__}); try again to resume, "
             f"or put the file under {source.folder}/ in the folder that MMVAE_DATA names"
         ) from None
     found = _md5(partial)

@@ -19,12 +19,11 @@ from mmvae_lite.checks import check_name
 from mmvae_lite.data.archives import Limits, read_members
 from mmvae_lite.data.audio import FLOOR, log_mel, normalise, read_wav
 from mmvae_lite.data.idx import BadFile
-from mmvae_lite.data.labelled_images import DIGITS, MNIST, LabelledImages, digits, mnist
+from mmvae_lite.data.labelled_images import DIGITS, MNIST, LabelledImages, Split, digits, mnist
 from mmvae_lite.data.pairing import repair_each_epoch
 from mmvae_lite.data.parts import MultimodalSet, Part
-from mmvae_lite.data.sources import Source, obtain
+from mmvae_lite.data.sources import SOURCES, MissingFiles, Source, obtain
 
-SOURCES = ("best", "real", "stand-in")
 LANGUAGES = ("English", "Spanish")
 
 # GitHub publishes no hash of the archives it makes of a tag: this is that of such an archive, which carries the commit 26eb9aaf
@@ -145,15 +144,15 @@ def _halves(source: str, download: bool) -> tuple[MultimodalSet, LabelledImages]
         try:
             obtain(FSDD, download)
             obtain(MNIST, download)
-        except FileNotFoundError as missing:
-            if source == "real" or str(missing).startswith("MMVAE_DATA"):
+        except MissingFiles:
+            if source == "real":
                 raise
         else:
             return fsdd(), mnist()
     return synthetic_speech(), digits()
 
 
-def _beside(spoken: Part, written, generator: torch.Generator) -> tuple[Part, Callable]:
+def _beside(spoken: Part, written: Split, generator: torch.Generator) -> tuple[Part, Callable]:
     repair = repair_each_epoch({"speech": spoken.classes, "image": written.classes})
-    batch = {**spoken.batch, "image": (written.images * 255).round().to(torch.uint8)}
+    batch = {**spoken.batch, "image": written.levels()}
     return Part(batch, spoken.classes, repair({}, generator), spoken.facts), repair
