@@ -62,12 +62,13 @@ def factor_log_prob(
     if isinstance(q, Normal):
         return (z - q.mean).square() * (-0.5 * q.precision) - 0.5 * (q.logvar + LOG_2PI)
     check_name("discrete_logprob", discrete_logprob, DISCRETE_LOGPROBS)
-    if discrete_logprob == "concrete":
-        values = q.log_prob(z)
-    else:
-        chosen = z if discrete_logprob == "soft" else F.one_hot(z.argmax(-1), z.shape[-1]).to(z)
-        values = (chosen * q.log_probs).sum(-1)
+    values = q.log_prob(z) if discrete_logprob == "concrete" else (_classes(z, discrete_logprob) * q.log_probs).sum(-1)
     return values if q.logits.ndim > 2 else values[..., None]
+
+
+def _classes(z: Float[Tensor, "... classes"], discrete_logprob: str) -> Float[Tensor, "... classes"]:
+    """How much of each class counts: z itself, or all of its largest."""
+    return z if discrete_logprob == "soft" else torch.zeros_like(z).scatter_(-1, z.argmax(-1, keepdim=True), 1.0)
 
 
 def log_q_matrix(
@@ -84,6 +85,8 @@ def log_q_matrix(
         return factor_log_prob(columns, rows).movedim(0, -1)
     one_variable = q.logits.ndim == 2
     logits, draws = (q.logits[:, None], z[:, None]) if one_variable else (q.logits, z)
+    if discrete_logprob in ("argmax", "soft"):  # a product of matrices for each variable
+        return torch.einsum("ivk,jvk->ijv", _classes(draws, discrete_logprob), logits.log_softmax(-1))
     return factor_log_prob(Concrete(logits[None], q.temperature), draws[:, None], discrete_logprob)
 
 
