@@ -158,18 +158,18 @@ def log_product(log_q: Float[Tensor, "batch batch factors"], log_w: Float[Tensor
 
 
 def decomposed(
-    log_q: Float[Tensor, "batch batch"],
-    log_marginals: Float[Tensor, "batch"],
-    log_qz_given_x: Float[Tensor, "batch"],
-    log_pz: Float[Tensor, "batch"],
+    log_q: Float[Tensor, "*lead batch batch"],
+    log_marginals: Float[Tensor, "*lead batch"],
+    log_qz_given_x: Float[Tensor, "*lead batch"],
+    log_pz: Float[Tensor, "*lead batch"],
     log_w: Float[Tensor, "batch batch"],
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
+) -> tuple[Float[Tensor, "*lead"], Float[Tensor, "*lead"], Float[Tensor, "*lead"]]:
     """MI, TC and DW as `mi_tc_dw`, from log q(z_i | x_j) summed over the factors and from `log_product`.
 
     Given x the factors are independent, so all four densities of several latents together are the sums of theirs.
     """
-    log_qz = (log_q + log_w).logsumexp(1)
-    return (log_qz_given_x - log_qz).mean(), (log_qz - log_marginals).mean(), (log_marginals - log_pz).mean()
+    log_qz = (log_q + log_w).logsumexp(-1)
+    return (log_qz_given_x - log_qz).mean(-1), (log_qz - log_marginals).mean(-1), (log_marginals - log_pz).mean(-1)
 
 
 # ---- total correlation by density ratio ---------------------------------------------------------------------------

@@ -89,6 +89,13 @@ def combined(experts: Sequence[Normal | Concrete]) -> Normal | Concrete:
     return concrete_product(experts) if isinstance(experts[0], Concrete) else product_with_prior(experts)
 
 
+def average(values: Sequence[tuple[int, Float[Tensor, ""]]]) -> Float[Tensor, ""]:
+    """The mean of numbers that stand for so many items each."""
+    if len(values) == 1:
+        return values[0][1]
+    return sum(items * value for items, value in values) / sum(items for items, _ in values)
+
+
 def groups(there: Mapping[str, Bool[Tensor, "batch"]]) -> Iterator[tuple[tuple[str, ...], Tensor]]:
     """The items that have the same modalities, for every such set that occurs but the empty one."""
     code = sum(mask.long() << k for k, mask in enumerate(there.values()))

@@ -133,21 +133,20 @@ class DMVAE_L(nn.Module):
         target = batch if target is None else target
         there = presence(batch, observed, self.modalities)
         check_target(target, there)
-        check_items("mi_tc_dw", len(next(iter(there.values()))))
+        n = len(next(iter(there.values())))
+        check_items("mi_tc_dw", n)
         groups = [(s, rows) for s, rows in split.groups(there) if len(s) > 1 or s[0] in self.unpaired]
         if not groups:
             raise ValueError(f"no item can learn: each has one modality, and unpaired is {list(self.unpaired)}; pair some items")
-        items, total = sum(len(rows) for _, rows in groups), 0.0
-        sums, counts = {}, {}
+        items, total, found = sum(len(rows) for _, rows in groups), 0.0, {}
         for members, rows in groups:
-            terms = self._terms({m: batch[m][rows] for m in members}, {m: target[m][rows] for m in members}, generator)
+            terms = self._terms(*({m: side[m] if len(rows) == n else side[m][rows] for m in members} for side in (batch, target)), generator)
             sources = len(members) + 1 if len(members) > 1 else 1
             share = len(rows) / items * (len(self.encoders) + 1) / sources
             total = total + share * sum(self._weight(name) * value for name, value in terms.items())
             for name, value in terms.items():
-                sums[name] = sums.get(name, 0.0) + len(rows) * value
-                counts[name] = counts.get(name, 0) + len(rows)
-        return {"loss": total, **{name: value / counts[name] for name, value in sums.items()}}
+                found.setdefault(name, []).append((len(rows), value))
+        return {"loss": total, **{name: split.average(values) for name, values in found.items()}}
 
     def _weight(self, term: str) -> float:
         _, kind, m = term.split("/")
@@ -166,14 +165,15 @@ class DMVAE_L(nn.Module):
         sources = experts if len(experts) == 1 else {JOINT: split.combined(list(experts.values())), **experts}
         z_shared = {source: q.rsample(generator=generator) for source, q in sources.items()}
         read = torch.stack([self._flat(z_s, len(experts) if source == JOINT else 1) for source, z_s in z_shared.items()])
-        shared = {source: self._densities(q, prior["shared"], z_shared[source], log_w) for source, q in sources.items()}
+        each = [self._densities(q, prior["shared"], z_shared[source], log_w) for source, q in sources.items()]
+        shared = tuple(torch.stack(parts) for parts in zip(*each))
         terms = {}
         for m, x in target.items():  # every source at once, [sources, batch, latent]
             style = {split.key(m): z[m].expand(len(sources), -1, -1)} if m in z else {}
-            for source, log_px in zip(sources, self.log_px(m, {"shared": read, **style}, x)):
-                terms[f"{source}/recon/{m}"] = log_px.mean()
-                divergences = self._divergences([shared[source], styles[m]] if m in styles else [shared[source]], log_w)
-                terms |= {f"{source}/{kind}/{m}": value for kind, value in divergences.items()}
+            log_px = self.log_px(m, {"shared": read, **style}, x).mean(-1)
+            divergences = self._divergences([shared, styles[m]] if m in styles else [shared], log_w)
+            for kind, values in {"recon": log_px, **divergences}.items():
+                terms |= {f"{source}/{kind}/{m}": value for source, value in zip(sources, values.unbind())}
         return terms
 
     def _densities(self, q: Normal | Concrete, prior: Normal | Concrete, z: Tensor, log_w: Tensor | None) -> Densities:
@@ -185,7 +185,7 @@ class DMVAE_L(nn.Module):
     def _divergences(self, latents: Sequence[Densities], log_w: Tensor | None) -> dict[str, Tensor]:
         """MI, TC and DW of the latents together, or of each and summed if `blocks`."""
         if log_w is None:
-            return {"kl": sum((own - log_p).sum() for _, _, own, log_p in latents)}
+            return {"kl": sum((own - log_p).sum(-1) for _, _, own, log_p in latents)}
         together = latents if self.blocks else [[sum(parts) for parts in zip(*latents)]]
         return {name: sum(values) for name, values in zip(("mi", "tc", "dw"), zip(*(decomposed(*d, log_w) for d in together)))}
 
