@@ -4,7 +4,8 @@ A check takes the reader's answer, mostly a function, tries it, and raises `NotY
 something is off.  `check` turns whatever happens into a `Verdict`, so that a wrong answer, a stub or a
 crash never stops a notebook.  No message gives an answer away.
 
-To add an exercise, write a function under the section of its chapter and register it:
+To add an exercise, write a function under the section of its chapter, here or in a module
+`exercises_CHAPTER` beside this one, and register it:
 
     @exercise("chapter-what")
     def _(answer):
@@ -14,7 +15,9 @@ To add an exercise, write a function under the section of its chapter and regist
 
 from __future__ import annotations
 
+import importlib
 import math
+import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -78,8 +81,17 @@ def exercise(name: str) -> Callable[[Callable[[Any], None]], Callable[[Any], Non
     return register
 
 
+def _load_chapters() -> None:
+    """Import every module `exercises_CHAPTER` of the package, which registers its exercises."""
+    package = importlib.import_module(__package__)
+    for module in pkgutil.iter_modules(package.__path__):
+        if module.name.startswith("exercises_"):
+            importlib.import_module(f"{__package__}.{module.name}")
+
+
 def names() -> list[str]:
     """The names of all exercises."""
+    _load_chapters()
     return sorted(_CHECKS)
 
 
@@ -89,6 +101,8 @@ def check(name: str, answer: Any) -> Verdict:
     A wrong answer, a stub and an answer that crashes give a `Verdict`; only an unknown name raises
     (ValueError).
     """
+    if name not in _CHECKS:
+        _load_chapters()
     if name not in _CHECKS:
         raise ValueError(f"there is no exercise {name!r}; there are {', '.join(names())}")
     try:
