@@ -98,6 +98,9 @@ def average(values: Sequence[tuple[int, Float[Tensor, ""]]]) -> Float[Tensor, ""
 
 def groups(there: Mapping[str, Bool[Tensor, "batch"]]) -> Iterator[tuple[tuple[str, ...], Tensor]]:
     """The items that have the same modalities, for every such set that occurs but the empty one."""
+    if all(bool(mask.all()) for mask in there.values()):
+        yield tuple(there), torch.arange(len(next(iter(there.values()))), device=next(iter(there.values())).device)
+        return
     code = sum(mask.long() << k for k, mask in enumerate(there.values()))
     for value in code.unique().tolist():
         members = tuple(m for k, m in enumerate(there) if value >> k & 1)

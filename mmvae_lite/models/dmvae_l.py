@@ -143,7 +143,8 @@ class DMVAE_L(nn.Module):
             terms = self._terms(*({m: side[m] if len(rows) == n else side[m][rows] for m in members} for side in (batch, target)), generator)
             sources = len(members) + 1 if len(members) > 1 else 1
             share = len(rows) / items * (len(self.encoders) + 1) / sources
-            total = total + share * sum(self._weight(name) * value for name, value in terms.items())
+            values = torch.stack(list(terms.values()))
+            total = total + share * (values @ values.new_tensor([self._weight(name) for name in terms]))
             for name, value in terms.items():
                 found.setdefault(name, []).append((len(rows), value))
         return {"loss": total, **{name: split.average(values) for name, values in found.items()}}
