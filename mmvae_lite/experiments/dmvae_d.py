@@ -33,7 +33,7 @@ from mmvae_lite.training import kl_warmup
 SCALE = 0.1  # of the Laplace likelihoods
 NAMES = {"mnist": "digit", "svhn": "street"}
 PAIRS = (("digit", "street"), ("street", "digit"))
-ITEMS = {"smoke": (400, 1200), "lite": (20_000, 2000), "paper": (None, 10_000)}
+ITEMS = {"smoke": (400, 1200), "lite": (12_000, 2000), "paper": (None, 10_000)}
 STREET_METRICS = (
     "latent_accuracy_digit", "latent_accuracy_street", "latent_accuracy_both", "coherence_joint_expost",
     *(f"coherence_{a}_to_{b}" for a, b in PAIRS), "classifier_accuracy_digit", "classifier_accuracy_street",
@@ -145,14 +145,14 @@ def on_noisy(which: str, modalities: int, *, preset: str = "code_paired", lr: fl
 
     def data(profile: str, seed: int) -> MultimodalSet:
         found = paired("noisy-digits", modalities=modalities)
-        train, test = {"smoke": (400, 600), "lite": (20_000, 2000)}.get(profile, (None, None))
+        train, test = {"smoke": (400, 600), "lite": (12_000, 2000)}.get(profile, (None, None))
         return shortened_evenly(found, train, test)
 
     def model(profile: str, data: MultimodalSet) -> nn.Module:
         if which == "dmvae_d":
             nets = dmvae_d_paired_networks(names)
             return DMVAE_D(**nets, likelihoods=laplace(names), private_dim=10, shared_dim=10, **settings).apply(normal_init)
-        return single(which, names, lambda latent, head: noisy_networks(names, latent, head), {}, samples if profile == "paper" else 5)
+        return single(which, names, lambda latent, head: noisy_networks(names, latent, head), {}, samples if profile == "paper" else 3)
 
     def training(profile: str, data: MultimodalSet, seed: int) -> Training:
         rate = lr or (3e-3 if preset == "paper_paired" else 1e-3)

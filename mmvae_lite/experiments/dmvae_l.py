@@ -130,7 +130,7 @@ def dmvae_l(
     def training(profile: str, data: MultimodalSet, seed: int) -> Training:
         # the released timing shows a labelled batch once an epoch, which a short run cannot wait for
         batches = LabelledBatches(data.train, fraction, timing if profile == "paper" else "interleaved", seed)
-        length = {"smoke": 1, "lite": lite_epochs(kind, data, 10_000)}.get(profile, epochs or EPOCHS[kind])
+        length = {"smoke": 1, "lite": lite_epochs(kind, data, 5000)}.get(profile, epochs or EPOCHS[kind])
         return Training(length, batches.size, 1e-3, step=batches.step, schedule=batches.schedule)
 
     which = "dmvae_l" if discrete else "dmvae_l_continuous"
@@ -208,7 +208,7 @@ def telbo(kind: str, fraction: float | int, *, timing: str = "released", epochs:
 
 def _comparator(which, kind, fraction, images, title, model, timing, epochs, warmup, deviations) -> Experiment:
     def training(profile: str, data: MultimodalSet, seed: int) -> Training:
-        length = {"smoke": 1, "lite": lite_epochs("mnist", data, 4000)}.get(profile, epochs)
+        length = {"smoke": 1, "lite": lite_epochs("mnist", data, 2500)}.get(profile, epochs)
         warm = kl_warmup(warmup * length)
         if timing == "all":
             return Training(length, min(batch_size(fraction), len(data.train)), 1e-3, schedule=warm)
@@ -280,7 +280,7 @@ def faces(which: str, fraction: float | int, *, label: float | int | None = None
 
     def training(profile: str, data: MultimodalSet, seed: int) -> Training:
         batches = LabelledBatches(data.train, fraction, "released" if profile == "paper" else "interleaved", seed)
-        return Training({"smoke": 1, "lite": 2}.get(profile, epochs), batches.size, 1e-4, step=batches.step, schedule=batches.schedule)
+        return Training({"smoke": 1, "lite": 4}.get(profile, epochs), batches.size, 1e-4, step=batches.step, schedule=batches.schedule)
 
     def measure_both(model: nn.Module, data: MultimodalSet, profile: str, seed: int) -> dict:
         return measures.attribute_metrics(model, data, seed)

@@ -57,7 +57,7 @@ def on_pairs(which: str, kind: str, *, epochs: int = 100, beta: float | int = 1.
         return M2VAE(**settings, **{**M2VAE.PRESETS["paper"], "alpha": alpha})
 
     def training(profile: str, data: MultimodalSet, seed: int) -> Training:
-        length, size = {"smoke": (1, 128), "lite": (4, 128)}.get(profile, (epochs, batch_size or 1024))
+        length, size = {"smoke": (1, 128), "lite": (20, 128)}.get(profile, (epochs, batch_size or 1024))
         optimizers = (lambda model: {"model": torch.optim.RMSprop(model.parameters(), lr=1e-3)}) if mog else None
         return Training(length, size, 1e-3, optimizers=optimizers, schedule=None)
 
@@ -95,7 +95,7 @@ def generator_of(modality: str, *, epochs: int = 100, beta: float | int | None =
 
     def training(profile: str, data: MultimodalSet, seed: int) -> Training:
         optimizers = lambda model: {"model": torch.optim.RMSprop(model.parameters(), lr=1e-3)}
-        return Training({"smoke": 1, "lite": 15}.get(profile, epochs), 128, optimizers=optimizers if profile == "paper" else None)
+        return Training({"smoke": 1, "lite": 40}.get(profile, epochs), 128, optimizers=optimizers if profile == "paper" else None)
 
     def measure(model: nn.Module, data: MultimodalSet, profile: str, seed: int) -> Metrics:
         return measures.cvae_metrics(model, data, profile, seed)

@@ -27,7 +27,6 @@ from mmvae_lite.networks import (
 SCALE = 0.75  # of the Laplace likelihoods; the authors' correction of their first 0.1, see the model's presets
 SCALE_BIRDS = 0.01
 LIKELIHOODS = ("joint", *(f"{m}_by_{seen}" for m in NAMES.values() for seen in (*NAMES.values(), "all")))
-ONE = {"smoke": 1, "lite": 1, "paper": 30}
 
 
 def amsgrad(model: nn.Module) -> dict[str, torch.optim.Optimizer]:
@@ -50,7 +49,7 @@ def on_street(product: bool = False, *, preset: str = "code", samples: int = 30,
             nets = with_sigmoid(street_networks(settings["latent_dim"], GaussianEncoder))
             return MVAE(**nets, likelihoods=likelihoods, latent_dim=settings["latent_dim"], weights=settings.get("weights"))
         nets = with_sigmoid(street_networks(settings["latent_dim"], LaplaceEncoder))
-        return MMVAE(**nets, likelihoods=likelihoods, **{**settings, "samples": samples if profile == "paper" else 5})
+        return MMVAE(**nets, likelihoods=likelihoods, **{**settings, "samples": samples if profile == "paper" else 3})
 
     def training(profile: str, data: MultimodalSet, seed: int) -> Training:
         return Training({"smoke": 1, "lite": 1}.get(profile, epochs), 128, optimizers=amsgrad)
@@ -70,7 +69,7 @@ def on_street(product: bool = False, *, preset: str = "code", samples: int = 30,
 
 def likelihoods_of(model: nn.Module, data: MultimodalSet, profile: str, seed: int) -> Metrics:
     """Table 3: importance-sampled log-likelihoods in nats, log p(x) and log p(x_m) by three proposals."""
-    n, samples = {"smoke": (20, 10), "lite": (100, 100), "paper": (1000, 1000)}[profile]
+    n, samples = {"smoke": (20, 10), "lite": (50, 50), "paper": (1000, 1000)}[profile]
     part = measures.spread_out(data.test, n)
     batch = {m: x.to(measures.device_of(model)) for m, x in part.take(slice(None)).items()}
     rows = likelihood.table(model, batch, samples=samples, chunk=min(samples, 100), generator=generator(seed, model))
@@ -121,7 +120,7 @@ def on_birds(product: bool = False, *, samples: int = 50, epochs: int = 50, scal
     """MMVAE on birds, or MVAE in its place.  image: the weight of the image, 32 over its size unless given."""
 
     def data(profile: str, seed: int) -> MultimodalSet:
-        return measures.thinned(paired("birds"), {"smoke": (300, 100), "lite": (4000, 400)}.get(profile, (None, None)))
+        return measures.thinned(paired("birds"), {"smoke": (300, 100), "lite": (2000, 400)}.get(profile, (None, None)))
 
     def model(profile: str, data: MultimodalSet) -> nn.Module:
         nets = bird_networks(data, 64, normal=True)
@@ -130,10 +129,10 @@ def on_birds(product: bool = False, *, samples: int = 50, epochs: int = 50, scal
                     "weights": {"image": 32 / size if image is None else image}}  # fmt: skip
         if product:
             return MVAE(**nets, **settings)
-        return MMVAE(**nets, **settings, samples=samples if profile == "paper" else 3, estimator="stl", prior="normal")
+        return MMVAE(**nets, **settings, samples=samples if profile == "paper" else 2, estimator="stl", prior="normal")
 
     def training(profile: str, data: MultimodalSet, seed: int) -> Training:
-        return Training({"smoke": 1, "lite": 2}.get(profile, epochs), 64, optimizers=amsgrad)
+        return Training({"smoke": 1, "lite": 1}.get(profile, epochs), 64, optimizers=amsgrad)
 
     def measure(model: nn.Module, data: MultimodalSet, profile: str, seed: int) -> Metrics:
         return measures.correlations(model, data, profile, seed)

@@ -31,7 +31,7 @@ UPDATES = 26_600  # of the paper: 17 000 spoken digits in batches of 256, 400 ti
 BATCH = 256
 UNITS = {"smoke": 16, "lite": 128, "paper": 512}
 ITEMS = {"smoke": 300, "lite": None, "paper": None}
-LITE_UPDATES = 160
+LITE_UPDATES = 380
 MODALITIES = ("speech", "image")
 COMMON = (
     "the paper's corpora are larger and closed; as many updates as it has, not as many epochs",
