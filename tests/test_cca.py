@@ -18,7 +18,7 @@ from mmvae_lite.evaluation.bird_features import (
     train_bird_network,
     training_birds,
 )
-from mmvae_lite.evaluation.cca import cross_correlation, fit_caption_judge, fit_cca, joint_correlation, real_correlation
+from mmvae_lite.evaluation.cca import cross_correlation, described, fit_caption_judge, fit_cca, joint_correlation, real_correlation
 from mmvae_lite.pretrained import cards, load_weights
 
 
@@ -200,6 +200,14 @@ def test_features_of_the_images_may_be_the_images(world):
     part = Part({"image": small(data.train.take(slice(0, 2400))["image"]), "caption": data.train.batch["caption"]}, words=data.train.words)
     judge = fit_caption_judge(part, None, size=60, k=20, ridge=1e-2)
     assert real_correlation(part, judge)["value"] == pytest.approx(real_correlation(data.train, world[1])["value"], abs=1e-6)
+
+
+def test_images_come_to_the_network_in_its_precision_and_in_chunks():
+    images = torch.randint(256, (7, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(48, 5)).double()
+    found = described(network, images, chunk=3)
+    assert torch.allclose(found, network((images.float() / 255).double())) and not found.requires_grad
 
 
 def test_the_judge_refuses(world, as_a_reader):

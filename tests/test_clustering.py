@@ -136,6 +136,17 @@ def test_the_curve_bends_at_the_number_of_clusters():
         assert elbow(curve) == clusters
 
 
+def test_latents_without_clusters_have_a_curve_without_a_bend():
+    """The step to the right number of clusters takes most of what is left; noise has no such step."""
+
+    def steps(x):
+        values = list(inertia_curve(x, range(2, 15), restarts=2).values())
+        return [b / a for a, b in zip(values, values[1:])]
+
+    noise, clustered = steps(overlapping(400)), steps(blobs(each=40)[0])
+    assert min(clustered) < 0.3 and min(noise) > 0.75
+
+
 def test_elbow_by_hand():
     assert elbow({1: 10.0, 2: 1.0, 3: 0.9, 4: 0.8}) == 2
     assert elbow({4: 0.8, 2: 5.0, 1: 10.0, 3: 0.9}) == 3

@@ -197,17 +197,22 @@ def test_copies_by_hand():
     test = torch.tensor([[0.5, 0.5]])[:, None, None].expand(100, -1, -1, -1)
     generated = torch.tensor([[0.0, 0.0], [0.25, 0.0]])[:, None, None]
     found = copied(generated, train, test)
-    assert found == {"share": 1.0, "threshold": 1.0, "median": pytest.approx(0.0)}
+    assert found == {"share": 1.0, "threshold": 1.0, "median": pytest.approx(0.0), "n": 2}
     assert fr._nearest_ratio(generated, train, 500).tolist() == pytest.approx([0, 1 / 3])
     with pytest.raises(ValueError, match="found 3 training and 10 test images, wanted 2 and 100 or more"):
         copied(generated, train, test[:10])
+    with pytest.raises(ValueError, match=r"copied: found items of \[1, 1, 2\], \[1, 1, 2\] and \[1, 1, 1\], wanted one shape"):
+        copied(generated, train, test[..., :1])
+    with pytest.raises(ValueError, match="copied: found no generated image"):
+        copied(generated[:0], train, test)
 
 
 def test_chunks_bytes_and_floats_agree(real):
     x = real["x"][:60]
     one = extract(x)
     assert one.shape == (60, 32) and torch.allclose(one, extract(x, chunk=7), atol=1e-4) and torch.allclose(one, extract(x.float() / 255), atol=1e-4)
-    assert torch.allclose(one, extract(x, "grey-features"))
+    assert torch.allclose(one, extract(x, "grey-features")) and torch.equal(extract(x.float() / 255), extract((x.float() / 255).double()))
+    assert torch.equal(extract(x.float() / 255 + 5 * (x == 255)), extract(x.float() / 255)), "means that stray are cut"
 
 
 def test_loading_the_network_leaves_the_readers_generator_alone():
@@ -239,6 +244,8 @@ def test_bad_input_is_named(as_a_reader):
         between(draws(50, 2), torch.full((50, 2), torch.nan))
     with pytest.raises(ValueError, match="found 2 and 3, wanted the same network"):
         between(draws(50, 2), draws(50, 3))
+    with pytest.raises(ValueError, match=r"found shape \[0, 1, 28, 28\], wanted at least 1 image"):
+        extract(torch.zeros(0, 1, 28, 28))
     with pytest.raises(KeyError, match="unknown features 'grey'"):
         extract(torch.zeros(3, 1, 28, 28), "grey")
     with pytest.raises(ValueError, match="2 images or more, found 1"):

@@ -9,6 +9,7 @@ from torch import nn
 from mmvae_lite.data import LG3, LG3_OBSERVATION, LG_PVAE, LG_PVAE_OBSERVATION
 from mmvae_lite.distributions import BernoulliLikelihood, CategoricalLikelihood, LaplaceLikelihood, Normal, NormalLikelihood
 from mmvae_lite.evaluation import likelihood as lik
+from mmvae_lite.evaluation.latents import expert_divergences
 from mmvae_lite.models import CVAE, DMVAE_L, JMVAE, MMVAE
 from mmvae_lite.networks import ConditionalEncoder, SplitEncoder, dense_trunk, mlp
 from tests import kinds
@@ -169,6 +170,40 @@ def test_the_prediction_of_suzuki_is_the_conditional_where_inference_is_exact():
     assert lik.conditional(lg_jmvae(), batch, "first", samples=4).tolist() == pytest.approx([truth] * 4, abs=1e-9)
 
 
+def test_the_conditional_measures_chunk_their_items():
+    """Items of their own values, so that a chunk that took the wrong ones would show."""
+    batch = {name: x + torch.arange(7, dtype=F64)[:, None] for name, x in observation(PAIR, 7).items()}
+    model, options = lg_jmvae(), {"samples": 4000, "chunk": 1500}
+    one, many = (lik.prediction(model, batch, "first", items=k, generator=seeded(), **options) for k in (100, 3))
+    exact_one = lik.conditional(model, batch, "first", samples=2)
+    assert torch.allclose(one, exact_one, atol=0.6) and torch.allclose(many, exact_one, atol=0.6) and exact_one.std() > 1
+
+
+class Dropped(Affine):
+    """An encoder that differs in training mode."""
+
+    def forward(self, x):
+        q = super().forward(x)
+        return Normal(q.mean + 5, q.logvar) if self.training else q
+
+
+def test_the_model_is_at_rest_while_it_is_asked_and_each_part_comes_back_as_it_was():
+    model, batch = lg_mmvae(encoders={n: Dropped(0, 0.5, 0.5) for n in PAIR}), observation(PAIR, 3)
+    calls = {
+        "log_likelihood": lambda: lik.log_likelihood(model, batch, samples=20, generator=seeded()).values,
+        "conditional": lambda: lik.conditional(model, batch, "first", samples=20, generator=seeded()),
+        "prediction": lambda: lik.prediction(model, batch, "first", samples=20, generator=seeded()),
+        "expert_divergences": lambda: expert_divergences(model, batch)["first"],
+    }
+    for name, call in calls.items():
+        model.eval()
+        wanted = call()
+        model.train()
+        model.encoders["second"].eval()  # such as a part that is kept as it is
+        assert torch.equal(call(), wanted), name
+        assert model.training and model.encoders["first"].training and not model.encoders["second"].training, name
+
+
 def test_a_cvae_is_scored_given_its_label():
     torch.manual_seed(0)
     encoder = ConditionalEncoder(nn.Flatten(), nn.Sequential(nn.Linear(19, 8), nn.ReLU()), 8, 2)
@@ -256,6 +291,8 @@ def test_bad_input_is_named(as_a_reader):
         lik.conditional(model, batch, "thrid")
     with pytest.raises(ValueError, match="'first' alone, wanted another"):
         lik.conditional(model, {"first": batch["first"]}, "first")
+    with pytest.raises(ValueError, match="'first' alone, wanted another"):
+        lik.prediction(model, {"first": batch["first"]}, "first")
     with pytest.raises(KeyError, match="unknown modality 'frist'"):
         lik.log_likelihood(model, batch, weights={"frist": 2.0})
     with pytest.raises(NotImplementedError, match="no encoder"):

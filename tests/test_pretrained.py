@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mmvae_lite import pretrained
-from mmvae_lite.pretrained import BadWeights, cards, load_tensors, load_weights, save, save_tensors
+from mmvae_lite.pretrained import BadWeights, cards, load_network, load_tensors, load_weights, save, save_tensors
 
 CARD = {"what": "a small network", "network": "network()", "data": "none", "items": 0, "seed": 3, "minutes": 0.1, "device": "cpu"}
 
@@ -34,6 +34,17 @@ def test_comes_back_in_half_precision(tmp_path):
     assert card["values"] == 3 * 4 + 4 + 4 * 4 + 1 and card["licence"] == "CC0-1.0"
     assert card["bytes"] == (tmp_path / "net.safetensors").stat().st_size
     assert sorted(p.name for p in tmp_path.iterdir()) == ["net.json", "net.safetensors"]
+
+
+def test_a_network_is_built_and_loaded_without_a_draw(tmp_path):
+    save("net", network(), CARD, tmp_path)
+    before = torch.get_rng_state()
+    found, card = load_network("net", lambda: nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)), tmp_path)
+    assert torch.equal(before, torch.get_rng_state()) and card["name"] == "net"
+    assert not found[1].training and not any(p.requires_grad for p in found.parameters())
+    assert torch.equal(found[0].weight, network()[0].weight.half().float()) and found[0].weight.dtype == torch.float32
+    with pytest.raises(BadWeights, match="build it as the card says"):
+        load_network("net", lambda: nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5)), tmp_path)
 
 
 def test_same_bytes_in_another_process(tmp_path):

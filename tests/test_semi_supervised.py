@@ -62,6 +62,22 @@ def test_accuracy_of_a_translation():
     assert label_accuracy(Translator(), data)["value"] == 1 and label_accuracy(Translator(0.8), data, "image") == found
 
 
+def test_a_model_is_asked_as_its_paper_asks_it():
+    """Lee and Pavlovic (2020) name an image by a relaxed draw of the discrete latent, which their model makes if told so."""
+    asked = []
+
+    class Discrete(Translator):
+        def translate(self, batch, to, sample=False, generator=None, hard=True):
+            asked.append((sample, hard))
+            return super().translate(batch, to, sample, generator)
+
+    data = Part({"image": torch.eye(10), "label": torch.eye(10), "attributes": torch.eye(10)[:, :3]})
+    label_accuracy(Discrete(), data, hard=False)
+    attribute_scores(Discrete(), data, sample=False, hard=False)
+    label_accuracy(Discrete(), data)
+    assert asked == [(True, False), (False, False), (True, True)]
+
+
 def test_shuffled_labels_are_at_chance():
     classes = torch.randint(10, (3000,), generator=torch.Generator().manual_seed(0))
     order = torch.randperm(3000, generator=torch.Generator().manual_seed(1))

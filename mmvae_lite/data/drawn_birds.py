@@ -239,7 +239,6 @@ def _along(points: Tensor, origin: Tensor, direction: Tensor) -> Tensor:
 
 
 def _draw(attributes: Tensor, jitter: Tensor, side: int) -> Tensor:
-    n = len(attributes)
     is_ = lambda name, value: _value(attributes, name, value)  # noqa: E731
     one = lambda name, value: is_(name, value).float()  # noqa: E731
     noise = iter((2 * jitter - 1).unbind(1))
@@ -260,7 +259,7 @@ def _draw(attributes: Tensor, jitter: Tensor, side: int) -> Tensor:
     def put(distance: Tensor, colour: object, opacity: Tensor | float = 1.0, ink: float = 0.0) -> None:
         nonlocal canvas
         if ink:
-            canvas = paint(canvas, distance - ink, INK, softness, 0.8 * opacity if isinstance(opacity, float) else 0.8 * opacity)
+            canvas = paint(canvas, distance - ink, INK, softness, 0.8 * opacity)
         canvas = paint(canvas, distance, colour, softness, opacity)
 
     form = _rows(FORMS, "shape", attributes)

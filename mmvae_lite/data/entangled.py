@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,6 +19,14 @@ from mmvae_lite.checks import check_name, check_positive
 
 RADII = {"paper": 2.0, "code": 1.645}
 """How far from the origin a latent may lie: within two standard deviations in the text, this far in the program."""
+
+
+def radius_of(radius: str | float) -> float:
+    """The radius behind a name of `RADII`, or the number that is given.  Raises KeyError for an unknown name."""
+    if not isinstance(radius, str):
+        return radius
+    check_name("radius", radius, RADII)
+    return RADII[radius]
 
 
 def truncated_normal(
@@ -76,9 +84,7 @@ def entangle(
         raise ValueError(f"models: {found}; wanted one or more with the same latent_dim and number of classes")
     if "label" in models:
         raise ValueError("models: 'label' is the name of the classes; choose another name for the modality")
-    if isinstance(radius, str):
-        check_name("radius", radius, RADII)
-        radius = RADII[radius]
+    radius = radius_of(radius)
     dim, classes = next(iter(sizes.values()))
     like = next(next(iter(models.values())).parameters())
     z = truncated_normal(per_class, dim, radius, generator, like.device, like.dtype).repeat(classes, 1)
@@ -106,8 +112,13 @@ def shuffle_within_classes(
     """
     for name in (modality, label):
         check_name("modality", name, batch)
-    classes, x = batch[label].argmax(-1), batch[modality]
-    order = torch.randperm(len(x), generator=generator, device=x.device)
-    shuffled = torch.empty_like(x)
-    shuffled[classes.argsort(stable=True)] = x[order[classes[order].argsort(stable=True)]]
-    return {**batch, modality: shuffled}
+    x = batch[modality]
+    return {**batch, modality: x[permuted_within_classes(batch[label].argmax(-1), generator)]}
+
+
+def permuted_within_classes(classes: Int[Tensor, "items"], generator: torch.Generator | None = None) -> Int[Tensor, "items"]:
+    """A random permutation of the items [items] that takes each to an item of its class."""
+    order = torch.randperm(len(classes), generator=generator, device=classes.device)
+    partner = torch.empty_like(order)
+    partner[classes.argsort(stable=True)] = order[classes[order].argsort(stable=True)]
+    return partner

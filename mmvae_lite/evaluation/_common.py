@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -23,17 +24,19 @@ Corrupt = Callable[[Mapping[str, Tensor], torch.Generator], Mapping[str, Tensor]
 
 @contextlib.contextmanager
 def at_rest(model: object) -> Iterator[Tensor]:
-    """Evaluation mode without gradients while the block runs; gives a tensor with the model's dtype and device."""
-    modules = [model] if isinstance(model, nn.Module) else []
-    training = [m.training for m in modules]
-    for m in modules:
-        m.eval()
+    """Evaluation mode without gradients while the block runs; gives a tensor with the model's dtype and device.
+
+    Afterwards every part is in the mode that it had, so that a part which is kept at rest in training stays so.
+    """
+    modes = {part: part.training for part in model.modules()} if isinstance(model, nn.Module) else {}
+    for part in modes:
+        part.training = False
     try:
         with torch.no_grad():
-            yield parameter_like(modules[0]) if modules else torch.empty(0)
+            yield parameter_like(model) if modes else torch.empty(0)
     finally:
-        for m, state in zip(modules, training):
-            m.train(state)
+        for part, mode in modes.items():
+            part.training = mode
 
 
 def in_chunks(data: Part, names: Collection[str], chunk: int, like: Tensor) -> Iterator[tuple[slice, dict[str, Tensor]]]:
@@ -41,7 +44,8 @@ def in_chunks(data: Part, names: Collection[str], chunk: int, like: Tensor) -> I
     check_positive("chunk", chunk)
     for name in names:
         check_name("modality", name, data.batch)
-    chosen = Part({m: data.batch[m] for m in names}, None, {m: data.index[m] for m in names if m in data.index}, words={m: data.words[m] for m in names if m in data.words})
+    batch, index, words = ({m: held[m] for m in names if m in held} for held in (data.batch, data.index, data.words))
+    chosen = Part(batch, None, index, words=words)
     for start in range(0, len(chosen), chunk):
         rows = slice(start, min(start + chunk, len(chosen)))
         yield rows, {m: x.to(like) for m, x in chosen.take(rows).items()}
@@ -76,6 +80,17 @@ def posteriors(
             check_name("latent", latent, q)
             found.append(q[latent])
     return joined(found)
+
+
+def priors(model: nn.Module, n: int) -> dict[str, Any]:
+    """p(z) of each latent for n items: `shared` and, where the model has styles, `private/<modality>`.
+
+    DMVAE-D's shared latent has the density that was fitted to it; raises as its `log_likelihood` does where there is none.
+    """
+    if hasattr(model, "density"):
+        return {"shared": model._fitted("log_likelihood"), **{f"private/{m}": model.private_prior(m, n) for m in model.modalities}}
+    found = model.priors(n) if hasattr(model, "priors") else model.prior(n)
+    return found if isinstance(found, dict) else {"shared": found}
 
 
 def joined(parts: Sequence[Posterior]) -> Posterior:

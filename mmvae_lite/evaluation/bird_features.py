@@ -1,22 +1,20 @@
 """A small network that reads the attributes of drawn birds, and its pooled features, which stand where a ResNet's would.
 
-It has seen nothing but drawn birds, each of a species of its own and none of a species of `drawn_birds`, so its features say nothing about photographs, and numbers
-that rest on them cannot be compared with those of ResNet features.
+It has seen nothing but drawn birds, each of a species of its own and none of a species of `drawn_birds`, so that its
+features say nothing about photographs, and numbers that rest on them cannot be compared with those of ResNet features.
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmvae_lite.checks import check_positive
 from mmvae_lite.data.drawn_birds import ATTRIBUTES, JITTER, draw, sample, species
 from mmvae_lite.data.parts import as_float
-from mmvae_lite.pretrained import load_weights
+from mmvae_lite.evaluation.classifiers import descend
+from mmvae_lite.pretrained import load_network
 
 WEIGHTS = "features-drawn-birds"
 NAME = "pooled features of a small network trained on drawn birds"
@@ -60,37 +58,17 @@ def train_bird_network(
     images: UInt8[Tensor, "n 3 64 64"], attributes: Int[Tensor, "n attributes"], *, epochs: int = 6, batch_size: int = 64,
     lr: float = 4e-3, seed: int = 0, progress: bool = False,
 ) -> nn.Sequential:  # fmt: skip
-    """Train `bird_network` with Adam, the step's length falling linearly to 0; returns it in evaluation mode, on the images' device."""
-    check_positive("epochs", epochs)
-    check_positive("batch_size", batch_size)
-    device = images.device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        network = bird_network().to(device).train()
-        optimizer = torch.optim.Adam(network.parameters(), lr=lr)
-        steps = epochs * math.ceil(len(images) / batch_size)
-        decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
-        for epoch in range(epochs):
-            for rows in torch.randperm(len(images)).to(device).split(batch_size):
-                if len(rows) < 2:
-                    continue  # batch normalisation needs two items
-                loss = attribute_loss(network(as_float(images[rows])), attributes[rows])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                decay.step()
-            if progress:
-                print(f"epoch {epoch + 1}/{epochs} loss {loss.item():.3f}", flush=True)
-    return network.eval()
+    """Train `bird_network` as `descend` does, same seed, same bits; in evaluation mode, on the images' device."""
+
+    def loss(network: nn.Module, rows: Tensor) -> Tensor:
+        return attribute_loss(network(as_float(images[rows])), attributes[rows])
+
+    return descend(bird_network, loss, len(images), images.device, epochs, batch_size, lr, seed, progress)
 
 
 def bird_features() -> nn.Module:
     """Drawn birds [n, 3, 64, 64] in [0, 1] -> features [n, 96], with the weights that ship, on the CPU.
 
-    Raises BadWeights as `load_weights` does.
+    Raises BadWeights as `load_network` does.
     """
-    with torch.device("meta"):
-        network = bird_network()
-    network = network.to_empty(device="cpu")  # no random start, which would take from the reader's generator
-    load_weights(WEIGHTS, network)
-    return network[0].eval().requires_grad_(False)
+    return load_network(WEIGHTS, bird_network)[0][0]

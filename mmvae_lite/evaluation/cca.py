@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int, Num
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmvae_lite.checks import check_name, check_positive
 from mmvae_lite.data.parts import Part, as_float
 from mmvae_lite.evaluation._common import at_rest, generator_for, in_chunks
 from mmvae_lite.evaluation.sentences import SentenceVectors, fit_sentences, variety
+from mmvae_lite.models._common import parameter_like
 
 Features = Callable[[Tensor], Tensor]
 
@@ -99,7 +100,11 @@ class CaptionJudge:
 
     def score(self, images: Num[Tensor, "n *event"], ids: Int[Tensor, "n length"]) -> dict[str, float]:
         """`value`, the mean cosine, its standard error `se` and `n`; `shuffled`, that of the same images and captions,
-        each with another's; `distinct` and `copied` of the captions, as in `variety`."""
+        each with another's; `distinct` and `copied` of the captions, as in `variety`.
+
+        `se` takes the pairs for independent, and is too small where an image comes with several captions.
+        Raises ValueError for fewer than two pairs.
+        """
         if len(images) < 2:
             raise ValueError(f"score: found {len(images)} pairs, wanted at least 2")
         first, second = described(self.features, images), self.vectors(ids)
@@ -112,10 +117,15 @@ class CaptionJudge:
 
 @torch.no_grad()
 def described(features: Features | None, images: Num[Tensor, "n *event"], chunk: int = 500) -> Float[Tensor, "n features"]:
-    """The features of images [n, *event], uint8 or float, in chunks; flattened images where there is no network."""
+    """The features of images [n, *event], uint8 or float, in chunks, on the device of the network if it is a module.
+
+    Flattened images where there is no network.
+    """
     if features is None:
         return as_float(images).flatten(1)
-    return torch.cat([features(as_float(part)) for part in images.split(chunk)])
+    like = parameter_like(features) if isinstance(features, nn.Module) else torch.empty(0)
+    parts = (as_float(part) for part in images.split(chunk))
+    return torch.cat([features(part.to(like) if like.numel() else part) for part in parts])
 
 
 def fit_caption_judge(

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from mmvae_lite.checks import check_name, check_positive
 from mmvae_lite.data.parts import MultimodalSet, Part, as_float
 from mmvae_lite.models._common import parameter_like
-from mmvae_lite.pretrained import load_weights
+from mmvae_lite.pretrained import load_network
 
 Judge = Callable[[Tensor], Tensor]
 
@@ -102,17 +102,14 @@ def classifier(name: str, of: str | None = None) -> Classifier:
     """The judge of a data set, with the weights that ship, in evaluation mode on the CPU.
 
     of: the name of the data that will be judged; ValueError in one sentence unless the judge was trained on it.
-    Raises KeyError for an unknown name, BadWeights as `load_weights` does.
+    Raises KeyError for an unknown name, BadWeights as `load_network` does.
     """
     check_name("classifier", name, SHIPPED)
     if of is not None and of != name:
         raise ValueError(f"classifier {name!r} was trained on {name!r} and would judge {of!r}; use the classifier of that set, or train one")
     kind, outputs = SHIPPED[name]
-    with torch.device("meta"):
-        network = NETWORKS[kind](outputs)
-    network = network.to_empty(device="cpu")  # no random start, which would take from the reader's generator
-    card = load_weights(f"classifier-{name}", network)
-    return Classifier(network.eval().requires_grad_(False), name, card)
+    network, card = load_network(f"classifier-{name}", lambda: NETWORKS[kind](outputs))
+    return Classifier(network, name, card)
 
 
 def train_classifier(
@@ -139,33 +136,55 @@ def train_classifier(
     Raises KeyError for an unknown kind, ValueError for settings or tensors that do not fit.
     """
     check_name("kind of classifier", kind, NETWORKS)
-    check_positive("epochs", epochs)
-    check_positive("batch_size", batch_size)
     if len(x) != len(classes) or len(x) < 2:
         raise ValueError(f"train_classifier: found {len(x)} items and {len(classes)} classes, wanted the same number, at least 2")
     attributes = classes.ndim == 2
     down, across = shift if isinstance(shift, tuple) else (shift, 0 if kind == "speech" else shift)
     outputs = outputs or (classes.shape[1] if attributes else int(classes.max()) + 1)
-    device = x.device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+
+    def loss(network: nn.Module, rows: Tensor) -> Tensor:
+        logits, y = network(_moved(as_float(x[rows]), down, across)), classes[rows]
+        return F.binary_cross_entropy_with_logits(logits, y.to(logits)) if attributes else F.cross_entropy(logits, y)
+
+    return descend(lambda: NETWORKS[kind](outputs), loss, len(x), x.device, epochs, batch_size, lr, seed, progress)
+
+
+def descend(
+    build: Callable[[], nn.Module],
+    loss: Callable[[nn.Module, Tensor], Float[Tensor, ""]],
+    items: int,
+    device: torch.device,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    seed: int,
+    progress: bool,
+) -> nn.Module:
+    """A network trained on `loss(network, rows)` by Adam, whose step falls linearly to 0; in evaluation mode.
+
+    The start, the order of the items and whatever the loss draws from torch's own generator follow from the seed, and the
+    caller's generator is left as it was.
+    Raises ValueError for numbers below 1.
+    """
+    check_positive("epochs", epochs)
+    check_positive("batch_size", batch_size)
+    with torch.enable_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        network = NETWORKS[kind](outputs).to(device).train()
+        network = build().to(device).train()
         optimizer = torch.optim.Adam(network.parameters(), lr=lr)
-        steps = math.ceil(len(x) / batch_size) * epochs
+        steps = math.ceil(items / batch_size) * epochs
         decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
         for epoch in range(epochs):
-            for rows in torch.randperm(len(x)).to(device).split(batch_size):
+            for rows in torch.randperm(items).to(device).split(batch_size):
                 if len(rows) < 2:
                     continue  # batch normalisation needs two items
-                logits = network(_moved(as_float(x[rows]), down, across))
-                y = classes[rows]
-                loss = F.binary_cross_entropy_with_logits(logits, y.to(logits)) if attributes else F.cross_entropy(logits, y)
+                value = loss(network, rows)
                 optimizer.zero_grad()
-                loss.backward()
+                value.backward()
                 optimizer.step()
                 decay.step()
             if progress:
-                print(f"epoch {epoch + 1}/{epochs} loss {loss.item():.3f}", flush=True)
+                print(f"epoch {epoch + 1}/{epochs} loss {value.item():.3f}", flush=True)
     return network.eval()
 
 

@@ -3,14 +3,14 @@
 Conditional coherence asks whether a translation keeps the class of its input, joint coherence whether the modalities of one
 draw agree, leave-one-out coherence does the former with all other modalities as input.  None of them sees a model that
 generates too little, so each value comes with what a generator would score that ignores its input, with the number of
-classes it generates, and with how much its items vary within a class.
+classes it generates, and with how much its items vary within a class.  Copies of training items look honest in all of
+these; `frechet.copied` finds them.
 
 Sources: Shi et al. (2019), section 4.2; Daunhawer et al. (2021), section 4.1.  Both draw latents, and look at decoder means.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ from torch import Tensor
 from mmvae_lite.checks import check_name, check_positive
 from mmvae_lite.data.parts import Part
 from mmvae_lite.evaluation._common import Corrupt, at_rest, classes_of, generator_for, in_chunks
-from mmvae_lite.evaluation.classifiers import Judge, accuracy, predict
+from mmvae_lite.evaluation.classifiers import Judge, predict
 from mmvae_lite.ex_post import ExPostDensity
 
 AVERAGES = ("micro", "macro", "multivae")
@@ -217,33 +217,6 @@ def effective_classes(predicted: Int[Tensor, "items"], classes: int = 10) -> flo
         return 0.0
     shares = torch.bincount(predicted, minlength=classes).double() / len(predicted)
     return float(torch.special.entr(shares).sum().exp())
-
-
-def copies(
-    generated: Float[Tensor, "items ..."],
-    training: Float[Tensor, "train ..."],
-    held_out: Float[Tensor, "test ..."],
-    ratio: float = 0.5,
-    chunk: int = 500,
-) -> dict[str, float]:
-    """The share of generated items that are copies of training items, which coherence would praise.
-
-    An item counts as a copy where its distance to the nearest training item is below `ratio` times that to the second
-    nearest; a blurred picture between many is none.  Returns `value`, `n`, and `held_out`, the share among real items that
-    the model never saw.  Raises ValueError for fewer than two training items or items of other shapes.
-    """
-    if len(training) < 2 or not len(generated) or not len(held_out):
-        raise ValueError(f"copies: found {len(generated)} generated, {len(training)} training and {len(held_out)} held-out items, wanted 1, 2 and 1 or more")
-    if not generated.shape[1:] == training.shape[1:] == held_out.shape[1:]:
-        raise ValueError(f"copies: found items of {list(generated.shape[1:])}, {list(training.shape[1:])} and {list(held_out.shape[1:])}, wanted one shape")
-    known = training.flatten(1).to(generated)
-
-    def share(x: Tensor) -> float:
-        near = [torch.cdist(part.flatten(1).to(known), known).topk(2, largest=False).values for part in x.split(chunk)]
-        first, second = torch.cat(near).unbind(1)
-        return float((first <= ratio * second).double().mean())
-
-    return {"value": share(generated), "n": len(generated), "held_out": share(held_out)}
 
 
 def _of_tuples(data: Part, m: str, judge: Judge, chunk: int) -> Int[Tensor, "items"]:

@@ -26,7 +26,7 @@ from mmvae_lite.checks import check_name, check_positive
 from mmvae_lite.data.parts import as_float
 from mmvae_lite.data.sources import user_folder
 from mmvae_lite.evaluation.classifiers import street_network
-from mmvae_lite.pretrained import load_weights
+from mmvae_lite.pretrained import load_network
 
 Network = Callable[[Tensor], Tensor]
 ENOUGH = 5
@@ -141,13 +141,9 @@ def measure_name(features: str) -> str:
 
 
 @functools.lru_cache(maxsize=None)
-def _shipped(name: str) -> nn.Module:
+def _shipped(name: str, device: torch.device) -> nn.Module:
     weights, build, part, _ = NETWORKS[name]
-    with torch.device("meta"):  # no random start, which would take from the reader's generator
-        network = build()
-    network = network.to_empty(device="cpu")
-    load_weights(weights, network)
-    return part(network).eval().requires_grad_(False)
+    return part(load_network(weights, build)[0]).eval().to(device)
 
 
 def default_features(shape: Iterable[int]) -> str:
@@ -169,23 +165,23 @@ def extract(
     `inception` needs the package torch-fidelity and its weights in the folder `inception` of the one that MMVAE_DATA names, or
     `download=True`; grey images are repeated in three channels.
 
-    Raises ValueError for images of a shape that the network does not know, ImportError or FileNotFoundError for `inception`.
+    Raises ValueError for no images or those of a shape that the network does not know, ImportError or FileNotFoundError for
+    `inception`.
     """
     check_positive("chunk", chunk)
+    if not len(images):
+        raise ValueError(f"images: found shape {list(images.shape)}, wanted at least 1 image")
     if features is None:
         features = default_features(images.shape[1:])
     if isinstance(features, str):
         check_name("features", features, (*NETWORKS, "inception"))
         if features in NETWORKS and tuple(images.shape[1:]) != NETWORKS[features][-1]:
             raise ValueError(f"images: found shape {list(images.shape[1:])}, {features} was trained on {list(NETWORKS[features][-1])}")
-        network = _inception(download, images.device) if features == "inception" else _on(_shipped(features), images.device)
+        network = _inception(download, images.device) if features == "inception" else _shipped(features, images.device)
+        images = images if images.dtype == torch.uint8 else images.float()  # the precision of the networks
     else:
         network = features
     return torch.cat([network(as_float(part).clamp(0, 1)) for part in images.split(chunk)])
-
-
-def _on(network: nn.Module, device: torch.device) -> nn.Module:
-    return network.to(device)
 
 
 def _inception(download: bool, device: torch.device) -> Network:
@@ -279,14 +275,19 @@ def copied(
     For each image, the distance in pixels to the nearest training image over that to the second nearest: near 1 for a new
     image, sharp or blurred, near 0 for a copy.  `share` is the part of the generated images whose ratio is below what all but
     `rarest` of the test images have, so that honest images give about `rarest`; `threshold` is that ratio, `median` the
-    generated images' median.
-    Raises ValueError for fewer than two training images or 1 / `rarest` test images.
+    generated images' median, `n` how many these are.
+    Works for items of any kind, [items, *event].
+    Raises ValueError for no generated image, fewer than two training images or 1 / `rarest` test images, or other shapes.
     """
+    if not generated.shape[1:] == train.shape[1:] == test.shape[1:]:
+        raise ValueError(f"copied: found items of {list(generated.shape[1:])}, {list(train.shape[1:])} and {list(test.shape[1:])}, wanted one shape")
+    if not len(generated):
+        raise ValueError("copied: found no generated image, wanted at least 1")
     if len(train) < 2 or len(test) * rarest < 1:
         raise ValueError(f"copied: found {len(train)} training and {len(test)} test images, wanted 2 and {math.ceil(1 / rarest)} or more")
     ours, theirs = (_nearest_ratio(x, train, chunk) for x in (generated, test))
     threshold = theirs.quantile(rarest)
-    return {"share": float((ours < threshold).double().mean()), "threshold": float(threshold), "median": float(ours.median())}
+    return {"share": float((ours < threshold).double().mean()), "threshold": float(threshold), "median": float(ours.median()), "n": len(generated)}
 
 
 def _nearest_ratio(images: Tensor, train: Tensor, chunk: int) -> Float[Tensor, "items"]:

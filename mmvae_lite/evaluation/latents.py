@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmvae_lite.distributions import Concrete, Laplace, Normal, categorical_kl, kl
-from mmvae_lite.evaluation.likelihood import _priors
+from mmvae_lite.evaluation._common import at_rest, priors
 
 Density = Normal | Laplace | Concrete
 
@@ -40,22 +40,19 @@ def symmetric_kl(a: Density, b: Density) -> Float[Tensor, "*batch latent"]:
     return 0.5 * (per_dimension_kl(a, b) + per_dimension_kl(b, a))
 
 
-@torch.no_grad()
 def expert_divergences(model: nn.Module, batch: Mapping[str, Float[Tensor, "items ..."]]) -> dict[str, Float[Tensor, "latent"]]:
-    """The divergences of figure 5, each the mean over the items for every dimension.
+    """The divergences of figure 5 in nats, each the mean over the items for every dimension.
 
     `m` is KL(q(z | x_m) || p(z)) of the shared latent, inferred from x_m alone; `m | n` the symmetric divergence between two
     modalities' posteriors; `private/m` KL(q(s_m | x_m) || p(s_m)) where the model has styles.  DMVAE-D gives its c no
-    prior, so that its `m` is missing.
+    prior, so that its `m` is missing.  The model computes in evaluation mode.
     Raises as the model's `posterior` does where it cannot infer from one modality.
     """
     n = len(next(iter(batch.values())))
-    found = {m: model.posterior({m: x}) for m, x in batch.items()}
-    if hasattr(model, "density"):
-        priors = {f"private/{m}": model.private_prior(m, n) for m in batch}
-    else:
-        priors = _priors(model, n)
-    rows = {m: per_dimension_kl(q["shared"], priors["shared"]) for m, q in found.items() if "shared" in priors}
-    rows |= {f"{a} | {b}": symmetric_kl(found[a]["shared"], found[b]["shared"]) for a, b in itertools.combinations(batch, 2)}
-    rows |= {f"private/{m}": per_dimension_kl(q[f"private/{m}"], priors[f"private/{m}"]) for m, q in found.items() if f"private/{m}" in q}
+    with at_rest(model):
+        found = {m: model.posterior({m: x}) for m, x in batch.items()}
+        p = {f"private/{m}": model.private_prior(m, n) for m in batch} if hasattr(model, "density") else priors(model, n)
+        rows = {m: per_dimension_kl(q["shared"], p["shared"]) for m, q in found.items() if "shared" in p}
+        rows |= {f"{a} | {b}": symmetric_kl(found[a]["shared"], found[b]["shared"]) for a, b in itertools.combinations(batch, 2)}
+        rows |= {f"private/{m}": per_dimension_kl(q[f"private/{m}"], p[f"private/{m}"]) for m, q in found.items() if f"private/{m}" in q}
     return {name: values.reshape(n, -1).mean(0) for name, values in rows.items()}

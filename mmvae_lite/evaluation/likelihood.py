@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mmvae_lite.checks import check_name, check_positive
 from mmvae_lite.distributions import LOG_2PI, BernoulliLikelihood, CategoricalLikelihood, LaplaceLikelihood, Likelihood, NormalLikelihood
+from mmvae_lite.evaluation._common import at_rest, priors
 from mmvae_lite.experts import Mixture
 from mmvae_lite.models._common import all_weights
 
@@ -61,7 +62,6 @@ class Estimate:
         }
 
 
-@torch.no_grad()
 def log_likelihood(
     model: nn.Module,
     target: Batch,
@@ -88,22 +88,29 @@ def log_likelihood(
     if len(lengths) != 1:
         raise ValueError(f"target and given: found {sorted(lengths)} items, wanted the same number in every modality, at least one modality")
     lambdas = None if weights is None else all_weights(tuple(target), weights)
-    training = model.training
-    model.eval()
-    try:
-        parts = [
-            _estimate(model, *({m: x[rows] for m, x in batch.items()} for batch in (target, given)), lambdas, samples, chunk, generator)
-            for rows in (slice(start, start + items) for start in range(0, lengths.pop(), items))
-        ]
-    finally:
-        model.train(training)
+    with at_rest(model):
+        parts = [_estimate(model, a, b, lambdas, samples, chunk, generator) for a, b in zip(_split(target, items), _split(given, items))]
     return Estimate(torch.cat([p.values for p in parts]), torch.cat([p.ess for p in parts]), parts[0].draws)
+
+
+def _split(batch: Batch, items: int) -> list[dict[str, Tensor]]:
+    n = len(next(iter(batch.values())))
+    return [{m: x[start : start + items] for m, x in batch.items()} for start in range(0, n, items)]
+
+
+def _others(batch: Batch, of: str) -> dict[str, Tensor]:
+    """All modalities but one.  Raises KeyError where the batch lacks it, ValueError where it holds nothing else."""
+    check_name("modality", of, batch)
+    rest = {m: x for m, x in batch.items() if m != of}
+    if not rest:
+        raise ValueError(f"conditional: the batch holds {of!r} alone, wanted another modality to condition on")
+    return rest
 
 
 def _estimate(model, target, given, lambdas, samples, chunk, generator) -> Estimate:
     used = ("shared", *(f"private/{m}" for m in target))
     q = {name: density for name, density in model.posterior(given).items() if name in used}
-    p, log_px = _priors(model, len(next(iter(given.values())))), _scorer(model, target, given, lambdas)
+    p, log_px = priors(model, len(next(iter(given.values())))), _scorer(model, target, given, lambdas)
     once, twice, drawn = [], [], 0
     for start in range(0, samples, chunk):
         z = {name: _draw(density, min(chunk, samples - start), generator) for name, density in q.items()}
@@ -122,13 +129,6 @@ def _draw(density, n: int, generator: torch.Generator | None) -> Float[Tensor, "
 
 def _summed(log_ratio: Float[Tensor, "draws batch ..."]) -> Float[Tensor, "draws batch"]:
     return log_ratio.sum(-1) if log_ratio.ndim > 2 else log_ratio  # several categorical variables
-
-
-def _priors(model: nn.Module, n: int) -> dict[str, object]:
-    if hasattr(model, "density"):
-        return {"shared": model._fitted("log_likelihood"), **{f"private/{m}": model.private_prior(m, n) for m in model.modalities}}
-    found = model.priors(n) if hasattr(model, "priors") else model.prior(n)
-    return found if isinstance(found, dict) else {"shared": found}
 
 
 def _scorer(model: nn.Module, target: Batch, given: Batch, lambdas: Mapping[str, float] | None) -> Callable[[Mapping[str, Tensor]], Tensor]:
@@ -154,32 +154,38 @@ def conditional(
     Both terms are estimated from below, each by its own proposal, so that the difference is no bound in either direction.
     Raises KeyError for a modality that the batch lacks, ValueError where no other is left.
     """
-    check_name("modality", of, batch)
-    rest = {m: x for m, x in batch.items() if m != of}
-    if not rest:
-        raise ValueError(f"conditional: the batch holds {of!r} alone, wanted another modality to condition on")
-    both, one = (log_likelihood(model, b, None, samples, chunk, None, generator) for b in (batch, rest))
+    both, one = (log_likelihood(model, b, None, samples, chunk, None, generator) for b in (batch, _others(batch, of)))
     return both.values - one.values
 
 
-@torch.no_grad()
 def prediction(
-    model: nn.Module, batch: Batch, of: str, samples: int = 1000, chunk: int = 100, generator: torch.Generator | None = None
+    model: nn.Module,
+    batch: Batch,
+    of: str,
+    samples: int = 1000,
+    chunk: int = 100,
+    generator: torch.Generator | None = None,
+    items: int = 100,
 ) -> Float[Tensor, "items"]:
     """log 1/K sum_k p(x_of | z_k) with z_k ~ q(z | the other modalities), unweighted, [items].
 
     The conditional likelihood that Suzuki et al. (2016) report.  It is what the model predicts through its own inference
     network, from below; equal to `conditional` only where q(z | x_S) is the true posterior.
+    samples, chunk, items: as in `log_likelihood`.  Raises as `conditional` does.
     """
-    check_name("modality", of, batch)
-    for name, value in (("samples", samples), ("chunk", chunk)):
+    rest = _others(batch, of)
+    for name, value in (("samples", samples), ("chunk", chunk), ("items", items)):
         check_positive(name, value)
-    given = {m: x for m, x in batch.items() if m != of}
-    q, log_px = model.posterior(given), _scorer(model, {of: batch[of]}, given, None)
+    with at_rest(model):
+        parts = [_predicted(model, x[of], given, of, samples, chunk, generator) for x, given in zip(_split(batch, items), _split(rest, items))]
+    return torch.cat(parts)
+
+
+def _predicted(model, x, given, of, samples, chunk, generator) -> Float[Tensor, "items"]:
+    q, log_px = model.posterior(given), _scorer(model, {of: x}, given, None)
     parts, drawn = [], 0
     for start in range(0, samples, chunk):
-        z = {name: _draw(d, min(chunk, samples - start), generator) for name, d in q.items() if name in ("shared", f"private/{of}")}
-        scores = log_px(z)
+        scores = log_px({name: _draw(d, min(chunk, samples - start), generator) for name, d in q.items() if name in ("shared", f"private/{of}")})
         parts.append(scores.logsumexp(0))
         drawn += len(scores)
     return torch.stack(parts).logsumexp(0) - math.log(drawn)
@@ -269,7 +275,6 @@ def _scale(likelihood: Likelihood) -> float | Tensor:
     return getattr(likelihood, "scale", getattr(likelihood, "std", 0.0))
 
 
-@torch.no_grad()
 def scales(model: nn.Module, batch: Batch, generator: torch.Generator | None = None) -> dict[str, dict[str, float]]:
     """For each modality with a scale: `scale`, that of its density; `residual`, the one that fits; `ceiling`.
 
@@ -277,7 +282,8 @@ def scales(model: nn.Module, batch: Batch, generator: torch.Generator | None = N
     maximum-likelihood scale.  A `scale` far below it means a model that is sure of pixels it gets wrong, one far above
     it a log-likelihood that is mostly the normaliser's; report both beside every likelihood.
     """
-    means = model.decode(_flat_draws(model, batch, generator))
+    with at_rest(model):
+        means = model.decode(_flat_draws(model, batch, generator))
     rows = {}
     for m, x in batch.items():
         likelihood = _likelihoods(model)[m]

@@ -39,13 +39,13 @@ def probe_samples(
     """
     check_positive("epochs", epochs)
     check_positive("batch_size", batch_size)
-    generator = torch.Generator(train_classes.device).manual_seed(seed)
     device = latents(rows_of(train, slice(0, 1)), False).device
-    noise = torch.Generator(device).manual_seed(seed + 1)
+    train_classes = train_classes.to(device)
+    generator, noise = (torch.Generator(device).manual_seed(s) for s in (seed, seed + 1))
     probe = _Probe(latents(train, False), train_classes, latents(test, False), test_classes, lr)
     for _ in range(epochs):
-        for rows in torch.randperm(len(train_classes), generator=generator, device=train_classes.device).split(batch_size):
-            probe.step(latents(rows_of(train, rows.to(device)), True, noise), train_classes[rows])
+        for rows in torch.randperm(len(train_classes), generator=generator, device=device).split(batch_size):
+            probe.step(latents(rows_of(train, rows), True, noise), train_classes[rows])
     return probe.score(latents(test, True, noise), test_classes)
 
 
@@ -79,7 +79,7 @@ def probe_means(
     held = min(10_000, len(train) // 10) if validation is None else validation
     if not 1 <= held < len(train):
         raise ValueError(f"probe_means: {held} of {len(train)} training items were to be held out, wanted 1 to {len(train) - 1}")
-    generator = torch.Generator(train.device).manual_seed(seed)
+    generator, train_classes = torch.Generator(train.device).manual_seed(seed), train_classes.to(train.device)
     probe = _Probe(train, train_classes, test, test_classes, lr)
     order = torch.randperm(len(train), generator=generator, device=train.device)
     kept, learnt = order[:held], order[held:]

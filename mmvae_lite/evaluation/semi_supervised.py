@@ -33,14 +33,16 @@ def label_accuracy(
     sample: bool = True,
     chunk: int = 1000,
     seed: int = 0,
+    **options: Any,
 ) -> dict[str, float]:
     """The share of items whose label the model finds by translation: `value`, `se`, `n`, and `chance` as in `agreement`.
 
-    The truth is the argmax of `label` [items, classes].  With `sample` the latents are drawn, as in Lee and Pavlovic (2020);
-    False takes means.  Average the values of several training seeds outside, with `over_seeds`.
+    The truth is the argmax of `label` [items, classes].  With `sample` the latents are drawn, False takes means.
+    options: others of the model's `translate`; Lee and Pavlovic (2020) name an image by a relaxed draw, `hard=False`.
+    Average the values of several training seeds outside, with `over_seeds`.
     Raises KeyError for an unknown modality.
     """
-    found, truth = _translated(model, data, given, label, sample, chunk, seed)
+    found, truth = _translated(model, data, given, label, chunk, seed, sample=sample, **options)
     return agreement(found.argmax(-1), truth.argmax(-1), classes=truth.shape[-1])
 
 
@@ -53,13 +55,17 @@ def attribute_scores(
     sample: bool = True,
     chunk: int = 1000,
     seed: int = 0,
+    **options: Any,
 ) -> dict[str, dict[str, float]]:
-    """`accuracy` and `f1` of attributes that the model finds by translation, see `binary_scores`; above one half counts as 1."""
-    found, truth = _translated(model, data, given, attributes, sample, chunk, seed)
+    """`accuracy` and `f1` of attributes [items, attributes] that the model finds by translation, see `binary_scores`.
+
+    A probability above one half counts as 1.  sample, options, and what is raised: as in `label_accuracy`.
+    """
+    found, truth = _translated(model, data, given, attributes, chunk, seed, sample=sample, **options)
     return binary_scores(found > 0.5, truth > 0.5)
 
 
-def _translated(model: Any, data: Part, given: Sequence[str], to: str, sample: bool, chunk: int, seed: int) -> tuple[Tensor, Tensor]:
+def _translated(model: Any, data: Part, given: Sequence[str], to: str, chunk: int, seed: int, **options: Any) -> tuple[Tensor, Tensor]:
     check_name("modality", to, data.batch)
     if isinstance(given, str):
         given = (given,)
@@ -68,7 +74,7 @@ def _translated(model: Any, data: Part, given: Sequence[str], to: str, sample: b
         generator = generator_for(seed, f"{'+'.join(given)}->{to}", like)
         for _, batch in in_chunks(data, [*given, to], chunk, like):
             wanted.append(batch.pop(to))
-            made.append(model.translate(batch, to, sample=sample, generator=generator))
+            made.append(model.translate(batch, to, generator=generator, **options))
     return torch.cat(made), torch.cat(wanted)
 
 

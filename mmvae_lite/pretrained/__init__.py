@@ -13,9 +13,9 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors.torch
 import torch
@@ -30,6 +30,7 @@ SHIPPED = Path(__file__).resolve().parent
 LICENCE = "CC0-1.0"
 REQUIRED = ("what", "network", "data", "items", "seed", "minutes", "device")
 ADDED = ("name", "sha256", "bytes", "values", "licence", "library", "commit", "torch")
+N = TypeVar("N", bound=nn.Module)
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 
@@ -89,6 +90,19 @@ def load_weights(name: str, module: nn.Module, folder: str | os.PathLike | None 
             )
     module.load_state_dict(tensors)
     return card
+
+
+def load_network(name: str, build: Callable[[], N], folder: str | os.PathLike | None = None) -> tuple[N, dict[str, Any]]:
+    """The network that `build` makes, with the weights saved under a name, and their card.
+
+    It is in evaluation mode on the CPU and its weights are fixed; nothing is drawn from the caller's generator.
+    Raises as `load_weights`.
+    """
+    with torch.device("meta"):  # no random start
+        network = build()
+    network = network.to_empty(device="cpu")
+    card = load_weights(name, network, folder)
+    return network.eval().requires_grad_(False), card
 
 
 def load_tensors(name: str, folder: str | os.PathLike | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
