@@ -118,7 +118,7 @@ sys.addaudithook(refuse)
 before = torch.random.get_rng_state().clone(), repr(numpy.random.get_state()), random.getstate(), torch.get_num_threads(), torch.get_default_dtype()
 import pkgutil, importlib, mmvae_lite
 for module in pkgutil.walk_packages(mmvae_lite.__path__, "mmvae_lite."):
-    if module.name not in ("mmvae_lite.sphinx_plotly", "mmvae_lite.explore.widgets", "mmvae_lite.__main__"):
+    if not module.name.startswith(("mmvae_lite.sphinx_plotly", "mmvae_lite.explore.widgets", "mmvae_lite.__main__")):
         importlib.import_module(module.name)
 after = torch.random.get_rng_state(), repr(numpy.random.get_state()), random.getstate(), torch.get_num_threads(), torch.get_default_dtype()
 assert torch.equal(before[0], after[0]) and before[1:] == after[1:], "a seed or a default changed"

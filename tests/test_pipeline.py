@@ -182,9 +182,16 @@ def test_weights_that_do_not_match_their_hash_are_refused(executed):
         executed.extract_weights(explorer(sha="0" * 64), "")
 
 
-@pytest.mark.parametrize("tag", ["expert-playground", "latent-explorer"])
-def test_the_page_of_an_explorer_is_known_by_its_element(executed, tag):
-    assert executed._EXPLORER.search(f"<{tag} class='x'>")
+def test_weights_in_several_blocks_are_named_in_order(executed):
+    block = re.search(r"<script type=.text/plain.*?</script>", explorer(b"first"))[0]
+    html, scripts = executed.extract_weights(explorer(b"second").replace('<script type="text/plain"', block + '<script type="text/plain"'), "")
+    keys = [f"mvae-{hashlib.sha256(part).hexdigest()[:12]}" for part in (b"first", b"second")]
+    assert f'data-weights="{keys[0]} {keys[1]}" data-src="explorers/{keys[0]}.js explorers/{keys[1]}.js"' in html
+    assert list(scripts) == [f"{key}.js" for key in keys]
+
+
+def test_the_page_of_an_explorer_is_known_by_its_state(executed):
+    assert executed._EXPLORER.search(explorer())
     assert not executed._EXPLORER.search("<div class='explorer'>")
 
 

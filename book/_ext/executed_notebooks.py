@@ -25,7 +25,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 PLOTLY = "application/vnd.plotly.v1+json"
 _WEIGHTS = re.compile(r'<script\b(?=[^>]*\bclass="explorer-weights")([^>]*)>(.*?)</script>\s*', re.S)
 _ELEMENT = re.compile(r"<([a-z]+(?:-[a-z]+)+)\b([^>]*)>")
-_EXPLORER = re.compile(r"<[a-z]+(?:-[a-z]+)*-(?:explorer|playground)\b")
+_EXPLORER = re.compile(r'class="explorer-spec"')  # every kind of explorer carries its state in such a script
 _ATTRIBUTE = re.compile(r'([\w-]+)="([^"]*)"')
 
 
@@ -102,8 +102,8 @@ def problems(output: dict) -> list[str]:
 def extract_weights(html: str, to_static: str) -> tuple[str, dict[str, str]]:
     """Move each block of inline weights out of `html`.
 
-    Returns the new html, whose elements name their weights by data-weights and data-src, and the scripts by
-    file name.  Raises ValueError when a block does not match its hash or stands outside an element.
+    Returns the new html, whose elements name their weights by data-weights and data-src, separated by spaces where they
+    come in several blocks, and the scripts by file name.  Raises ValueError when a block does not match its hash or stands outside an element.
     """
     scripts: dict[str, str] = {}
     while block := _WEIGHTS.search(html):
@@ -117,9 +117,12 @@ def extract_weights(html: str, to_static: str) -> tuple[str, dict[str, str]]:
             raise ValueError(f"the weights {name!r} stand outside an explorer")
         key = f"{name}-{sha[:12]}"
         scripts[f"{key}.js"] = f'(globalThis.mmvaeWeights ??= {{}})["{key}"]="{content}";\n'
-        mark = f' data-weights="{key}" data-src="{to_static}explorers/{key}.js"'
-        end = elements[-1].end() - 1
-        html = html[:end] + mark + html[end : block.start()] + html[block.end() :]
+        tag, rest = elements[-1], html[elements[-1].end() : block.start()] + html[block.end() :]
+        before = dict(_ATTRIBUTE.findall(tag[2]))
+        marks = {"data-weights": key, "data-src": f"{to_static}explorers/{key}.js"}
+        marks = before | {name: f"{before.get(name, '')} {value}".strip() for name, value in marks.items()}
+        opening = "".join(f' {name}="{value}"' for name, value in marks.items())
+        html = f"{html[: tag.start()]}<{tag[1]}{opening}>{rest}"
     return html, scripts
 
 

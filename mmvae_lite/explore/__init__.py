@@ -3,14 +3,18 @@
 Importing this package needs neither anywidget nor Jupyter; making a widget needs anywidget.
 """
 
-from .bundle import classic_script, stylesheet
-from .export import export_decoders, reference_decode
+from .bundle import TAGS, classic_script, stylesheet
+from .export import export_decoders, page_decoders, page_encoder, reference_decode
 
-__all__ = ["ExpertPlayground", "LatentExplorer", "classic_script", "export_decoders", "reference_decode", "stylesheet"]
+WIDGETS = (
+    "AttributeDial", "BoundExplorer", "CaptionEditor", "ConcreteSimplex", "EntangledSlider", "ExpertPlayground", "InfonceMatrix",
+    "LabelDial", "LatentExplorer", "StyleMixer", "SubsetLattice",
+)  # fmt: skip
+__all__ = ["TAGS", "classic_script", "export_decoders", "page_decoders", "page_encoder", "reference_decode", "stylesheet", *WIDGETS]
 
 
 def __getattr__(name: str):
-    if name not in ("ExpertPlayground", "LatentExplorer"):
+    if name not in WIDGETS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
         from . import widgets

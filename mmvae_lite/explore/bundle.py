@@ -5,8 +5,27 @@ from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).parent
-RENDERERS = {"expert-playground": "renderExpertPlayground", "latent-explorer": "renderLatentExplorer"}
-EXPORTED = ("decode", "unpackWeights", "gaussianProduct", "gaussianKl", "measureLatency")
+#: Tag of each explorer -> its file in js/, without the ending, and the function that draws it.
+RENDERERS = {
+    "expert-playground": "renderExpertPlayground",
+    "latent-explorer": "renderLatentExplorer",
+    "style-mixer": "renderStyleMixer",
+    "entangled-slider": "renderEntangledSlider",
+    "label-dial": "renderLabelDial",
+    "attribute-dial": "renderAttributeDial",
+    "concrete-simplex": "renderConcreteSimplex",
+    "subset-lattice": "renderSubsetLattice",
+    "bound-explorer": "renderBoundExplorer",
+    "infonce-matrix": "renderInfonceMatrix",
+    "caption-editor": "renderCaptionEditor",
+}
+TAGS = tuple(RENDERERS)
+SHARED = ("shell", "studio", "outputs")
+ENGINE = ("decode", "unpackWeights", "createDecoder", "synthesise", "melTriangles")
+EXPORTED = (
+    "decode", "unpackWeights", "synthesise", "melTriangles", "gaussianProduct", "gaussianMixture", "klOnGrid", "gaussianKl", "concreteLogDensity", "scoreMatrix",
+    "infoNce", "measureLatency",
+)  # fmt: skip
 
 
 @cache
@@ -17,18 +36,23 @@ def _source(*names: str) -> str:
     return text
 
 
+def engine() -> str:
+    """The engine as one function, so that a worker can be built from its own text."""
+    names = ", ".join(ENGINE)
+    return f"function mmvaeEngine() {{\n{_source('engine', 'sound')}\nreturn {{ {names} }};\n}}\nconst {{ {names} }} = mmvaeEngine();\n"
+
+
 def module(tag: str) -> str:
     """The ES module that anywidget loads for the explorer `tag`."""
-    own = tag.replace("-", "_")
-    return f"{_source('engine', 'shell', own)}\nexport default {{ render: {RENDERERS[tag]} }};\n"
+    return f"{engine()}\n{_source(*SHARED, tag.replace('-', '_'))}\nexport default {{ render: {RENDERERS[tag]} }};\n"
 
 
 def classic_script() -> str:
-    """The one script of the static book: it defines both custom elements and works from `file://`.
+    """The one script of the static book: it defines every custom element and works from `file://`.
 
     It also sets `globalThis.mmvaeExplore`, the functions that the tests call.
     """
-    body = _source("engine", "shell", "expert_playground", "latent_explorer")
+    body = engine() + "\n" + _source(*SHARED, *(tag.replace("-", "_") for tag in RENDERERS))
     define = "\n".join(f'defineExplorer("{tag}", {name});' for tag, name in RENDERERS.items())
     exports = ", ".join(EXPORTED)
     return f'(() => {{\n"use strict";\n{body}\nglobalThis.mmvaeExplore = {{ {exports} }};\n{define}\n}})();\n'

@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
-EXPLORERS = "expert-playground, latent-explorer"
+from mmvae_lite.explore import TAGS
+
+EXPLORERS = ", ".join(TAGS)
 NO_BOOK = "MMVAE_BOOK names no built book (a folder that holds index.html): build one and set it, or run `make test`."
 
 #: All that a reader sees of an explorer, without the number beside each slider: a slider that
@@ -17,7 +19,11 @@ SEEN = """explorer => {
     ["d", "transform", "class"].map(name => node.getAttribute(name)).join());
   return JSON.stringify([copy.textContent, checked, canvases, drawing]);
 }"""
-SETTLED = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done))))"
+#: Everything is drawn, what a worker decodes too.
+SETTLED = """() => new Promise(done => {
+  const look = () => document.querySelector("[data-pending]") ? requestAnimationFrame(look) : setTimeout(done);
+  requestAnimationFrame(() => requestAnimationFrame(look));
+})"""
 
 
 def book_folder() -> Path | None:

@@ -170,8 +170,8 @@ def test_half_precision_is_read_exactly(open_page):
     assert read == values.astype(float).tolist()
     with pytest.raises(Exception, match="hold 4 bytes, but the layers need 6"):
         page.evaluate("mmvaeExplore.unpackWeights(new DataView(new ArrayBuffer(4)), 3)")
-    with pytest.raises(Exception, match='does not know the layer "conv"'):
-        page.evaluate("mmvaeExplore.decode([{op: 'conv'}], new Float32Array(0), [1])")
+    with pytest.raises(Exception, match='does not know the layer "swirl"'):
+        page.evaluate("mmvaeExplore.decode([{op: 'swirl'}], new Float32Array(0), [1])")
 
 
 def _library(state):

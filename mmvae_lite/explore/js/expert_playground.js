@@ -1,4 +1,4 @@
-// Gaussian experts on one axis, and the three ways to multiply them.
+// Gaussian experts on one axis, the three ways to multiply them, and their mixture.
 
 const PRIOR = { mean: 0, precision: 1 };
 const PRECISION_EXPONENTS = [-4, 6]; // sliders run over powers of two
@@ -41,24 +41,52 @@ function gaussianKl(p, q) {
   return 0.5 * (ratio - 1 - Math.log(ratio) + q.precision * (p.mean - q.mean) ** 2);
 }
 
+/**
+ * The mean of the densities of the present experts, the prior where nobody is there. Its mean and variance are exact; it is
+ * no Gaussian, so it has no precision to add up.
+ */
+function gaussianMixture({ means, precisions, present }) {
+  const members = means.map((mean, index) => ({ index, mean, precision: precisions[index] })).filter(({ index }) => present[index]);
+  const count = members.length;
+  if (count === 0) members.push({ index: "prior", ...PRIOR });
+  const average = (f) => members.reduce((sum, member) => sum + f(member), 0) / members.length;
+  const mean = average((member) => member.mean);
+  const variance = average(({ mean: mu, precision: t }) => 1 / t + (mu - mean) ** 2);
+  return {
+    form: "mixture", proper: true, count, mean, variance, precision: 1 / variance, eta: NaN, logZ: 0, priorPower: count === 0 ? 1 : 0,
+    shares: Object.fromEntries(members.map(({ index }) => [index, 1 / members.length])),
+    density: (z) => average((member) => density(z, member)),
+  };
+}
+
+/** KL from a density on a grid to a Gaussian, in nats, by the trapezoid rule. */
+function klOnGrid(p, gaussian, low = -12, high = 12, steps = 2400) {
+  let sum = 0;
+  for (let n = 0; n <= steps; n++) {
+    const z = low + ((high - low) * n) / steps, value = p(z);
+    if (value > 0) sum += value * (Math.log(value) - Math.log(Math.max(density(z, gaussian), 1e-300)));
+  }
+  return (sum * (high - low)) / steps;
+}
+
 function density(z, { mean, precision }) {
   return Math.sqrt(precision / (2 * Math.PI)) * Math.exp(-0.5 * precision * (z - mean) ** 2);
 }
 
 const peak = (gaussian) => density(gaussian.mean, gaussian);
 const isWhole = (present) => present.every(Boolean);
-const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
 const FORMS = {
   product: { name: "product", formula: ["\u220F q", "m"] },
   prior: { name: "with prior", formula: ["p \u00B7 \u220F q", "m"] },
   quotient: { name: "quotient", formula: ["\u220F q", "m", " / p", "|S|\u22121"] },
+  mixture: { name: "mixture", formula: ["\u03A3 q", "m", " / |S|"] },
 };
 
 function formFace(form) {
   const { name, formula: [head, sub, tail, sup] } = FORMS[form];
   const formula = create("span", { class: "mx-formula", "aria-hidden": "true" }, head, create("sub", {}, sub));
-  if (tail) formula.append(tail, create("sup", {}, sup));
+  if (tail) formula.append(tail, ...(sup ? [create("sup", {}, sup)] : []));
   return [create("b", {}, name), formula];
 }
 
@@ -123,7 +151,7 @@ function createPlot({ count, limit, onDrag }) {
   const draw = (state, product, exact) => {
     const experts = state.means.map((mean, m) => ({ mean, precision: state.precisions[m] }));
     const shown = experts.filter((_, m) => state.present[m]);
-    const all = [PRIOR, ...shown, ...(exact ? [exact] : []), ...(product.proper ? [product] : [])];
+    const all = [PRIOR, ...shown, ...(exact ? [exact] : []), ...(product.proper && !product.density ? [product] : [])];
     const tallest = 1.08 * Math.max(...all.map(peak));
     if (dragging === null) top = heights.find((level) => level >= tallest) ?? 8;
     setAttributes(node, { viewBox: `0 0 ${size.width} ${size.height}` });
@@ -135,7 +163,7 @@ function createPlot({ count, limit, onDrag }) {
       handles[m].setAttribute("transform", `translate(${x(expert.mean)} ${y(peak(expert))})`);
       for (const part of [curves[m], handles[m]]) part.classList.toggle("mx-absent", !state.present[m]);
     });
-    const curve = product.proper ? path((z) => density(z, product)) : "";
+    const curve = product.proper ? path(product.density ?? ((z) => density(z, product))) : "";
     result.setAttribute("d", curve);
     area.setAttribute("d", curve && `${curve}L${x(high)},${y(0)}L${x(low)},${y(0)}Z`);
     improper.setAttribute("d", product.proper || product.count === 0 ? "" : runaway(product));
@@ -168,18 +196,6 @@ function createPlot({ count, limit, onDrag }) {
   return { node, draw, resize: (width, height) => { size = { width, height }; } };
 }
 
-function createSlider({ label, min, max, step, className, onInput }) {
-  const input = createInput({ type: "range", min, max, step, class: className, "aria-label": label });
-  const value = create("output", { class: "mx-value" });
-  input.addEventListener("input", () => onInput(Number(input.value)));
-  const show = (position, text) => {
-    if (Number(input.value) !== position) input.value = position;
-    input.setAttribute("aria-valuetext", text);
-    value.textContent = text;
-  };
-  return { input, value, show };
-}
-
 function createShare() {
   const bar = create("i");
   const text = create("span", { class: "mx-share-text" });
@@ -193,13 +209,6 @@ function createShare() {
   return { node, show };
 }
 
-function createTiles(names) {
-  const values = names.map(() => create("dd"));
-  const node = create("dl", { class: "mx-tiles simple" }, // "simple": the book's theme leaves such a list alone
-    ...names.map((name, n) => create("div", {}, create("dt", {}, ...[name].flat()), values[n])));
-  return { node, show: (texts) => texts.forEach((text, n) => { values[n].textContent = text; }) };
-}
-
 function compareWithTruth(kl) {
   if (Number.isNaN(kl)) return "";
   if (kl < 5e-4) return " It equals the exact posterior.";
@@ -209,7 +218,7 @@ function compareWithTruth(kl) {
 function describeProduct(state, product, kl) {
   if (product.proper && product.count === 0) return `Every expert is absent, so only the prior is left.${compareWithTruth(kl)}`;
   if (product.proper) {
-    const name = { product: "The product", prior: "The product with the prior", quotient: "The quotient" }[state.form];
+    const name = { product: "The product", prior: "The product with the prior", quotient: "The quotient", mixture: "The mixture" }[state.form];
     return `${name} has mean ${formatNumber(product.mean, 3)} and variance ${formatNumber(product.variance, 3)}.${compareWithTruth(kl)}`;
   }
   if (product.count === 0) return "Nothing to multiply: every expert is absent and the prior has no vote.";
@@ -298,11 +307,11 @@ function renderExpertPlayground({ model, el }) {
 
   const draw = () => {
     const state = read();
-    const product = gaussianProduct(state);
+    const product = state.form === "mixture" ? gaussianMixture(state) : gaussianProduct(state);
     const subset = state.present.flatMap((here, m) => (here ? [m] : [])).join(",");
     const pair = options.truth[subset];
     const exact = pair ? { mean: pair[0], precision: pair[1] } : null;
-    const kl = exact && product.proper ? gaussianKl(product, exact) : NaN;
+    const kl = !exact || !product.proper ? NaN : product.density ? klOnGrid(product.density, exact) : gaussianKl(product, exact);
     const text = describeProduct(state, product, kl);
     choice.show(state.form);
     plot.draw(state, product, exact);
@@ -311,7 +320,7 @@ function renderExpertPlayground({ model, el }) {
     priorRow.classList.toggle("mx-absent", product.priorPower === 0);
     priorRow.querySelector(".mx-prior-note").textContent = product.priorPower === 0 ? "not used"
       : product.priorPower > 0 ? "multiplied in once" : `divided out \u00D7 ${-product.priorPower}`;
-    tiles.show([formatNumber(product.precision), formatNumber(product.eta), formatNumber(product.mean, 3), formatNumber(product.variance, 3),
+    tiles.show([product.density ? "\u2014" : formatNumber(product.precision), formatNumber(product.eta), formatNumber(product.mean, 3), formatNumber(product.variance, 3),
       formatNumber(product.logZ, 3), formatNumber(Math.max(kl, 0), 3)].slice(0, hasTruth ? 6 : 5));
     el.classList.toggle("mx-bad", !product.proper);
     message.replaceChildren(...(product.proper ? [] : [create("strong", {}, "\u26A0 Improper. ")]), text);

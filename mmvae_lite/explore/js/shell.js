@@ -102,10 +102,11 @@ function createModel(state) {
   };
 }
 
-function bytesOfBase64(text) {
-  const binary = atob(text.trim());
-  const bytes = new Uint8Array(binary.length);
-  for (let n = 0; n < bytes.length; n++) bytes[n] = binary.charCodeAt(n);
+function bytesOfBase64(texts) {
+  const parts = texts.map((text) => atob(text.trim()));
+  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) for (let n = 0; n < part.length; n++) bytes[at++] = part.charCodeAt(n);
   return new DataView(bytes.buffer);
 }
 
@@ -130,15 +131,19 @@ function loadScript(src) {
   });
 }
 
+/** The weights of an explorer, which may come in several blocks: inline, or from scripts that are loaded when it is near. */
 async function findWeights(element) {
-  const inline = element.querySelector("script.explorer-weights");
-  if (inline) return bytesOfBase64(inline.textContent);
-  const key = element.dataset.weights;
-  if (!key) return null;
+  const inline = [...element.querySelectorAll("script.explorer-weights")];
+  const keys = (element.dataset.weights ?? "").split(" ").filter(Boolean);
+  if (inline.length) return bytesOfBase64(inline.map((script) => script.textContent));
+  if (!keys.length) return null;
   await whenNear(element);
-  if (!globalThis.mmvaeWeights?.[key]) await loadScript(element.dataset.src);
-  if (!globalThis.mmvaeWeights?.[key]) throw new Error(`${element.dataset.src} holds no weights "${key}".`);
-  return bytesOfBase64(globalThis.mmvaeWeights[key]);
+  const sources = element.dataset.src.split(" ");
+  for (const [n, key] of keys.entries()) {
+    if (!globalThis.mmvaeWeights?.[key]) await loadScript(sources[n]);
+    if (!globalThis.mmvaeWeights?.[key]) throw new Error(`${sources[n]} holds no weights "${key}".`);
+  }
+  return bytesOfBase64(keys.map((key) => globalThis.mmvaeWeights[key]));
 }
 
 function defineExplorer(tag, render) {
@@ -176,6 +181,7 @@ async function measureLatency(element, moves = 40) {
     slider.value = Number(slider.min) + (0.2 + 0.6 * ((n * 7) % 11) / 11) * (slider.max - slider.min);
     slider.dispatchEvent(new Event("input", { bubbles: true }));
     await new Promise(requestAnimationFrame);
+    while (live.dataset.urgent) await new Promise(requestAnimationFrame); // a worker is at it
     await new Promise((resolve) => {
       const channel = new MessageChannel();
       channel.port1.onmessage = resolve;
