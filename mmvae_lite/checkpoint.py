@@ -1,30 +1,30 @@
-"""The state of a training run, and the file that holds it."""
+"""The file that holds the state of a training run."""
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
-import math
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from mmvae_lite.checks import check_name
-from mmvae_lite.data.parts import Part
 from mmvae_lite.parallel import generator_state
+from mmvae_lite.state import History, Run, derived_seed
 
-Batch = Mapping[str, Tensor]
-Optimizers = dict[str, torch.optim.Optimizer]
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
-#: Number 1 had neither a precision nor a device.
-VERSION = 2
+#: Number 1 had neither a precision nor a device, number 2 a sum for each term by itself.
+VERSION = 3
 FORMAT = "mmvae_lite checkpoint"
 
 
@@ -32,85 +32,43 @@ class BadCheckpoint(ValueError):
     """A checkpoint that cannot be read or belongs to another run."""
 
 
-@dataclass
-class History:
-    """What a run recorded: the mean of every term for each epoch, the seconds it took, and whether it came to its end."""
-
-    epochs: list[dict[str, float]] = field(default_factory=list)
-    seconds: float = 0.0
-    finished: bool = False
-
-    def __getitem__(self, term: str) -> list[float]:
-        """One value per epoch; NaN where the term did not occur."""
-        known = sorted({name for epoch in self.epochs for name in epoch})
-        check_name("term", term, known)
-        return [epoch.get(term, math.nan) for epoch in self.epochs]
-
-
-@dataclass
-class Run:
-    """The state of a run, all of which is in a checkpoint, and its settings."""
-
-    model: nn.Module
-    data: Batch | Part  # as it was given
-    part: Part  # the same on the device
-    observed: dict[str, Tensor]
-    optimizers: Optimizers
-    generator: torch.Generator
-    device: torch.device
-    epochs: int
-    batch_size: int
-    seed: int
-    precision: str = "float32"
-    accumulate: int = 1
-    rank: int = 0
-    count: int = 1
-    epoch: int = 0
-    step: int = 0
-    between: bool = True  # no step is half done
-    lrs: dict[str, list[float]] = field(init=False)  # at the start
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    history: History = field(default_factory=History)
-
-    def __post_init__(self) -> None:
-        self.lrs = {name: [float(group["lr"]) for group in o.param_groups] for name, o in self.optimizers.items()}
-
-    @property
-    def items(self) -> int:
-        return len(self.part)
-
-    @property
-    def steps(self) -> int:
-        """Batches in an epoch; a last item that would be alone joins the batch before, since some losses compare items."""
-        alone = self.items % self.batch_size == 1 and self.items > self.batch_size > 1
-        return math.ceil(self.items / self.batch_size) - alone
-
-    def rows(self, order: Tensor) -> Tensor:
-        """The items of the present step, in the epoch's order."""
-        start = self.step * self.batch_size
-        return order[start:] if self.step + 1 == self.steps else order[start : start + self.batch_size]
-
-    def identity(self) -> dict[str, object]:
-        """What must agree between a checkpoint and the run that resumes it."""
-        names = sorted(self.part.batch)
-        return {"seed": self.seed, "batch_size": self.batch_size, "items": self.items, "modalities": names, "precision": self.precision}
-
-
-def derived_seed(seed: int, epoch: int, stream: str) -> int:
-    """A seed for one purpose in one epoch, so that data order needs no state."""
-    digest = hashlib.sha256(f"{seed}/{epoch}/{stream}".encode()).digest()
-    return int.from_bytes(digest[:7], "big")
-
-
-def claim(path: Path) -> None:
-    """Fail before the first step, not after the first hour, if the checkpoint cannot be written."""
+@contextlib.contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Hold a checkpoint for one run.  Fails before the first step, not after the first hour, if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         trial = path.with_name(path.name + ".tmp")
         trial.touch()
         trial.unlink()
+        lock = path.with_name(path.name + ".lock")
+        held = _locked(lock)
     except OSError as e:
         raise OSError(f"checkpoint {path.name}: its folder cannot be written ({e.strerror}); choose another path") from None
+    if held is None:
+        raise BlockingIOError(f"checkpoint {path.name}: another run writes it now; wait for its end or choose another path")
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        held.close()
+
+
+def _locked(lock: Path) -> IO[bytes] | None:
+    """The open file, locked until it is closed or the process ends, or None where another process has it."""
+    while True:
+        held = lock.open("ab")
+        try:
+            if fcntl is not None:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            held.close()
+            return None
+        except OSError:  # a file system without locks
+            return held
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(held.fileno()), lock.stat()):
+                return held
+        held.close()  # its owner removed it at the same moment
 
 
 def save(path: Path, run: Run) -> None:
@@ -122,7 +80,7 @@ def save(path: Path, run: Run) -> None:
         groups[name] = state["param_groups"]
         for index, values in state["state"].items():
             tensors |= {f"optimizer/{name}/{index}/{k}": torch.as_tensor(v) for k, v in values.items() if v is not None}
-    tensors |= {f"sums/{k}": v for k, v in run.sums.items()}
+    tensors |= {f"sums/{k}": total for k, total in enumerate(run.sums.values())}
     tensors["random/noise"], tensors["random/layers"] = run.generator.get_state(), generator_state(run.device)
     header = {
         "format": f"{FORMAT} {VERSION}",
@@ -132,6 +90,7 @@ def save(path: Path, run: Run) -> None:
         "step": run.step,
         "groups": groups,
         "lr": run.lrs,
+        "terms": [[list(names), run.counts[names]] for names in run.sums],
         "history": run.history.epochs,
         "seconds": run.history.seconds,
     }
@@ -142,6 +101,9 @@ def save(path: Path, run: Run) -> None:
     except (OSError, SafetensorError) as e:
         trial.unlink(missing_ok=True)
         raise OSError(f"checkpoint {path.name} could not be written ({e}); free some disk space and resume") from None
+    except BaseException:
+        trial.unlink(missing_ok=True)
+        raise
 
 
 def read(path: Path) -> tuple[dict, dict[str, Tensor]]:
@@ -150,7 +112,7 @@ def read(path: Path) -> tuple[dict, dict[str, Tensor]]:
         with safe_open(path, "pt") as f:
             header = json.loads((f.metadata() or {}).get("run", "{}"))
             tensors = {k: f.get_tensor(k) for k in f.keys()}
-    except (SafetensorError, ValueError) as e:
+    except (SafetensorError, ValueError, OSError) as e:
         raise BadCheckpoint(f"checkpoint {path.name} is broken ({e}); delete it to start afresh") from None
     found = str(header.get("format"))
     version = int(found.rpartition(" ")[2]) if re.fullmatch(FORMAT + r" \d+", found) else 0
@@ -166,37 +128,68 @@ def read(path: Path) -> tuple[dict, dict[str, Tensor]]:
 
 
 def restore(path: Path, run: Run, header: dict, tensors: dict[str, Tensor]) -> None:
-    """Bring a run to where this checkpoint is.  Raises BadCheckpoint."""
+    """Bring a run to where this checkpoint is.  Raises BadCheckpoint, and leaves the model as it was."""
+    try:
+        _check_belongs(path, run, header, tensors)
+        _restore(run, header, tensors)
+    except (KeyError, TypeError, AttributeError) as e:
+        raise BadCheckpoint(f"checkpoint {path.name} is broken ({e!r}); delete it to start afresh") from None
+
+
+def _check_belongs(path: Path, run: Run, header: dict, tensors: dict[str, Tensor]) -> None:
     for key, wanted in run.identity().items():
         held = header["identity"].get(key, "float32")
         if held != wanted:
             raise BadCheckpoint(f"checkpoint {path.name}: its {key} is {held!r}, this run has {wanted!r}; delete it to start afresh")
-    if set(header["groups"]) != set(run.optimizers):
-        held, ours = sorted(header["groups"]), sorted(run.optimizers)
-        raise BadCheckpoint(f"checkpoint {path.name}: its optimisers are {held}, this run has {ours}; delete it to start afresh")
-    try:
-        run.model.load_state_dict({k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")})
-    except RuntimeError as e:
-        raise BadCheckpoint(f"checkpoint {path.name} belongs to another model ({str(e).splitlines()[-1].strip()})") from None
+    if (header["epoch"], header["step"]) > (run.epochs, 0):
+        held = f"{header['epoch']} epochs and {header['step']} steps"
+        raise BadCheckpoint(f"checkpoint {path.name}: it is after {held}, this run has epochs={run.epochs}; raise it, or delete it to start afresh")
+    held, ours = ({k: list(v.shape) for k, v in side.items()} for side in (_under("model/", tensors), run.model.state_dict()))
+    for key in (*ours, *held):
+        if held.get(key) != ours.get(key):
+            raise BadCheckpoint(
+                f"checkpoint {path.name} belongs to another model: its {key} is {held.get(key, 'missing')}, "
+                f"this one's {ours.get(key, 'missing')}; delete it to start afresh"
+            )
+    held, ours = ({n: [len(g["params"]) for g in groups] for n, groups in side.items()} for side in (header["groups"], _groups(run)))
+    if held != ours:
+        what = f"its optimisers are {sorted(held)}, this run has {sorted(ours)}" if set(held) != set(ours) else "its optimisers hold other parameters"
+        raise BadCheckpoint(f"checkpoint {path.name}: {what}; delete it to start afresh")
+
+
+def _groups(run: Run) -> dict[str, list[dict]]:
+    return {name: optimizer.state_dict()["param_groups"] for name, optimizer in run.optimizers.items()}
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _restore(run: Run, header: dict, tensors: dict[str, Tensor]) -> None:
+    run.model.load_state_dict(_under("model/", tensors))
     for name, optimizer in run.optimizers.items():
         state: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith(f"optimizer/{name}/"):
-                index, field_name = key.removeprefix(f"optimizer/{name}/").split("/")
-                state.setdefault(int(index), {})[field_name] = value
+        for key, value in _under(f"optimizer/{name}/", tensors).items():
+            index, _, field_name = key.partition("/")
+            state.setdefault(int(index), {})[field_name] = value
         optimizer.load_state_dict({"state": state, "param_groups": header["groups"][name]})
         if header.get("lr", run.lrs)[name] != run.lrs[name]:  # the caller asks for another one now
             for group, lr in zip(optimizer.param_groups, run.lrs[name]):
                 group["lr"] = lr
-    run.sums = {k.removeprefix("sums/"): v.to(run.device) for k, v in tensors.items() if k.startswith("sums/")}
     run.epoch, run.step = header["epoch"], header["step"]
+    sums = {k: v.to(run.device) for k, v in _under("sums/", tensors).items()}
+    if "terms" in header:
+        run.sums = {tuple(names): sums[str(k)] for k, (names, _) in enumerate(header["terms"])}
+        run.counts = {tuple(names): count for names, count in header["terms"]}
+    else:
+        run.sums, run.counts = {(k,): v[None] for k, v in sums.items()}, {(k,): run.step for k in sums}
     if header.get("device", run.device.type) == run.device.type:
         run.generator.set_state(tensors["random/noise"])
         _set_layer_state(run.device, tensors["random/layers"])
     else:  # generators of another kind of device: the run goes on with other noise
         run.generator.manual_seed(derived_seed(run.seed, run.epoch, f"noise/{run.step}"))
         torch.manual_seed(derived_seed(run.seed, run.epoch, f"layers/{run.step}"))
-    run.history = History(header["history"], header["seconds"], run.epoch >= run.epochs)
+    run.history = History(header["history"], header["seconds"], run.epoch == run.epochs)
 
 
 def _set_layer_state(device: torch.device, state: Tensor) -> None:

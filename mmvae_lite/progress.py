@@ -1,4 +1,4 @@
-"""A run as the person at the keyboard meets it: the line that says where it is, and Ctrl-C."""
+"""A run as the person at the keyboard meets it: the line that says where it is, and what stops it early."""
 
 from __future__ import annotations
 
@@ -10,27 +10,37 @@ import threading
 import time
 from collections.abc import Iterator
 
-from mmvae_lite.checkpoint import Run
+from mmvae_lite.state import Run
 
 
 @contextlib.contextmanager
-def held_interrupts() -> Iterator[list[bool]]:
-    """Ctrl-C waits for the end of the step, where the run can be saved; a second one does not."""
-    pressed: list[bool] = []
+def held_signals() -> Iterator[list[int]]:
+    """Ctrl-C, and the termination that a scheduler sends, wait for the end of the step, where the run can be saved.
 
-    def press(*_: object) -> None:
+    Gives the list that their numbers go to.  A second one does not wait.  Where a program handles them itself, it goes on to.
+    """
+    pressed: list[int] = []
+
+    def press(number: int, _: object) -> None:
         if pressed:
-            raise KeyboardInterrupt
-        pressed.append(True)
+            raise stopped(number)
+        pressed.append(number)
 
-    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if ours:
-        signal.signal(signal.SIGINT, press)
+    ours = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    here = threading.current_thread() is threading.main_thread()
+    ours = {number: handler for number, handler in ours.items() if here and signal.getsignal(number) is handler}
+    for number in ours:
+        signal.signal(number, press)
     try:
         yield pressed
     finally:
-        if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, handler in ours.items():
+            signal.signal(number, handler)
+
+
+def stopped(number: int) -> BaseException:
+    """What a signal ends a program with: Ctrl-C a KeyboardInterrupt, a termination the exit status that a shell gives it."""
+    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
 
 
 class Progress:
@@ -62,7 +72,7 @@ class Progress:
 
     def _loss(self) -> float:
         if self.run.sums:
-            return float(self.run.sums["loss"]) / self.run.step
+            return self.run.means()["loss"]
         return self.run.history.epochs[-1]["loss"] if self.run.history.epochs else math.nan
 
 

@@ -19,39 +19,20 @@ import torch
 from torch import Tensor, nn
 
 from mmvae_lite import checkpoint as file
-from mmvae_lite import parallel
-from mmvae_lite.checkpoint import BadCheckpoint, Batch, History, Optimizers, Run, derived_seed
-from mmvae_lite.checks import check_batch, check_name, check_observed, check_positive
+from mmvae_lite import parallel, processes
+from mmvae_lite.checkpoint import BadCheckpoint
+from mmvae_lite.checks import check_name, check_observed, check_positive, check_rows, values_seen
 from mmvae_lite.data.parts import Part, as_float
-from mmvae_lite.distributions import CategoricalLikelihood
-from mmvae_lite.progress import Progress, held_interrupts
+from mmvae_lite.processes import pick_device
+from mmvae_lite.progress import Progress, held_signals, stopped
+from mmvae_lite.state import Batch, History, NonFiniteLoss, Optimizers, Run, check_finite, check_parameters, derived_seed
 
 __all__ = ["BadCheckpoint", "History", "NonFiniteLoss", "fit", "gradient_step", "kl_warmup", "pick_device"]
 
 Step = Callable[..., dict[str, Tensor]]
 
 CHECK_EVERY_ON_GPU = 50
-
-
-class NonFiniteLoss(FloatingPointError):
-    """A term of the loss became NaN or infinite."""
-
-
-def pick_device(device: str = "auto") -> torch.device:
-    """`auto` is the GPU where there is one, else the CPU.  Raises ValueError for a GPU that is not there.
-
-    A process that a launcher started takes the GPU of its own number, and the CPU if the launcher says so.
-    """
-    if device in ("auto", "cuda") and torch.cuda.is_available():
-        on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-        if device == "cuda" or not on_cpu:
-            return torch.device(f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda")
-    if device == "auto":
-        return torch.device("cpu")
-    chosen = torch.device(device)
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {device!r} was asked for, but torch finds no GPU; use device='cpu' or 'auto'")
-    return chosen
+LATE = 1  # below SIGINT and SIGTERM
 
 
 def kl_warmup(epochs: int | float, beta: float = 1.0) -> Callable[[nn.Module, float], None]:
@@ -134,8 +115,8 @@ def fit(
     compile: run the networks through torch.compile.
     accumulate: the networks see the batch in so many pieces, which the backward pass computes again: the loss and the
         gradient of the whole batch, for every objective, in less memory, for one more forward pass.
-    checkpoint: a file; the run is saved there every `checkpoint_seconds`, at the end and on Ctrl-C, and resumed from
-        it when it exists, on any device and with any number of processes.
+    checkpoint: a file; the run is saved there every `checkpoint_seconds`, at the end, on Ctrl-C and when a scheduler terminates
+        it (SIGTERM), and resumed from it when it exists, on any device and with any number of processes.
     max_seconds: stop after the first step that ends later than this; the history then says `finished=False`.
 
     Started in several processes (`accelerate launch`, `torchrun`), each takes its share of every batch through the networks,
@@ -143,12 +124,13 @@ def fit(
 
     Returns the history.  Raises one clear error before the first step for bad data or settings, NonFiniteLoss
     naming the term if the loss stops being finite (the last checkpoint stays good), BadCheckpoint for a
-    checkpoint that is broken or of another run, MemoryError where a step does not fit.
+    checkpoint that is broken or of another run, BlockingIOError for one that another run is writing, MemoryError where a
+    step does not fit, SystemExit after a termination.
     """
     check_positive("accumulate", accumulate)
     check_name("precision", precision, parallel.PRECISIONS)
-    if not max_seconds > 0:
-        raise ValueError(f"max_seconds: found {max_seconds!r}, wanted more than 0")
+    _check_number("max_seconds", max_seconds, max_seconds > 0, "more than 0")
+    _check_number("checkpoint_seconds", checkpoint_seconds, checkpoint_seconds >= 0, "0 or more")
     run = _prepare(model, data, observed, epochs, batch_size, lr, optimizers, seed, device)
     run.precision, run.accumulate = precision, accumulate
     if compile:
@@ -156,33 +138,41 @@ def fit(
     path = Path(checkpoint) if checkpoint is not None else None
     hooks = _Hooks(step or getattr(model, "step", gradient_step), pair, corrupt, frozen, schedule)
     with contextlib.ExitStack() as stack:
+        stack.callback(model.eval)
         stack.enter_context(torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []))
         torch.manual_seed(derived_seed(seed, 0, "layers"))
-        _resume(path, run)
+        _resume(path, run, stack)
         _join_processes(run, stack)
         shares = stack.enter_context(parallel.networks_run(model, run.device, run.rank, run.count, accumulate, precision, compile))
-        pressed = stack.enter_context(held_interrupts())
+        pressed = stack.enter_context(held_signals())
         try:
             _run_steps(run, shares, hooks, path, checkpoint_seconds, max_seconds, progress, pressed)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             if path is not None and run.between and run.rank == 0:
-                file.save(path, run)
+                _save(path, run)
                 print(f"\nstopped in epoch {run.epoch + 1} of {epochs}; {path.name} holds the run, call again to resume")
             raise
-    model.eval()
     return run.history
+
+
+def _check_number(name: str, found: float | int, good: bool, wanted: str) -> None:
+    if not good:
+        raise ValueError(f"{name}: found {found!r}, wanted {wanted}")
 
 
 def _prepare(model, data, observed, epochs, batch_size, lr, optimizers, seed, device) -> Run:
     check_positive("epochs", epochs)
     check_positive("batch_size", batch_size)
-    if not lr > 0 or not math.isfinite(lr):
-        raise ValueError(f"lr: found {lr!r}, wanted a finite number above 0")
-    _check_data(model, data)
+    _check_number("lr", lr, 0 < lr < math.inf, "a finite number above 0")
+    likelihoods = getattr(model, "likelihoods", None) or {model.modality: model.likelihood}
+    if isinstance(data, Part):
+        check_rows(data.batch, likelihoods, model.event_shapes, data.words, len(data))
+    else:
+        check_rows(data, likelihoods, model.event_shapes, {})
     part = data if isinstance(data, Part) else Part(data)
     check_observed({} if observed is None else observed, part.batch, len(part), model.event_shapes)
     where = pick_device(device)
-    rank, count = parallel.processes(where)
+    rank, count = processes.joined(where)
     model.to(where).train()
     return Run(
         model=model,
@@ -200,13 +190,13 @@ def _prepare(model, data, observed, epochs, batch_size, lr, optimizers, seed, de
     )
 
 
-def _resume(path: Path | None, run: Run) -> None:
+def _resume(path: Path | None, run: Run, stack: contextlib.ExitStack) -> None:
     """Go to where the checkpoint is, if there is one; the first process reads it, for all."""
     found = None
     if path is not None and run.rank == 0:
-        file.claim(path)
+        stack.enter_context(file.claimed(path))
         found = file.read(path) if path.exists() else None
-    found = parallel.from_first(found) if run.count > 1 else found
+    found = processes.from_first(found) if run.count > 1 else found
     if found is not None:
         file.restore(path, run, *found)
 
@@ -216,36 +206,16 @@ def _join_processes(run: Run, stack: contextlib.ExitStack) -> None:
     if run.count == 1:
         return
     ends = {m: [float(as_float(x[row]).double().sum()) for row in (0, -1)] for m, x in run.part.batch.items()}
-    found = parallel.agree(run.identity() | {"epochs": run.epochs, "data": ends})
+    found = processes.agree(run.identity() | {"epochs": run.epochs, "data": ends})
     for rank, theirs in enumerate(found):
         for key, value in theirs.items():
             if value != found[0][key]:
                 raise ValueError(
                     f"process {rank} has {key} {value!r} and process 0 has {found[0][key]!r}; start all with the same data and arguments"
                 )
-    parallel.same_start(run.model)
+    processes.same_start(run.model)
     for optimizer in run.optimizers.values():
-        stack.callback(optimizer.register_step_pre_hook(parallel.average_gradients).remove)
-
-
-def _check_data(model: nn.Module, data: Batch | Part) -> None:
-    """As `check_batch`, but no tuple is put together and levels stay levels: each tensor is looked at once."""
-    likelihoods = getattr(model, "likelihoods", None) or {model.modality: model.likelihood}
-    part = data if isinstance(data, Part) else None
-    batch = data if part is None else part.batch
-    words = {} if part is None else part.words  # kept as numbers, taken one-hot
-    shapes = dict(batch) if isinstance(batch, Mapping) else batch
-    for name, x in batch.items() if isinstance(batch, Mapping) else ():
-        if isinstance(x, Tensor):
-            length = len(x) if part is None or x.ndim == 0 else len(part)
-            kind = torch.float32 if x.dtype == torch.uint8 or name in words else x.dtype
-            event = (*x.shape[1:], words[name]) if name in words else x.shape[1:]
-            shapes[name] = torch.empty((length, *event), dtype=kind, device="meta")
-    check_batch(shapes, likelihoods, model.event_shapes)
-    for name, x in batch.items():
-        levels = x.dtype == torch.uint8 and not isinstance(likelihoods[name], CategoricalLikelihood)
-        if not levels and name not in words:  # 256 levels of [0, 1] fit every other likelihood
-            check_batch({name: x.cpu()}, likelihoods, model.event_shapes)
+        stack.callback(optimizer.register_step_pre_hook(processes.average_gradients).remove)
 
 
 def _moved(part: Part, device: torch.device) -> Part:
@@ -264,31 +234,41 @@ def _run_steps(run, shares, hooks, path, checkpoint_seconds, max_seconds, progre
     path = path if run.rank == 0 else None
     bar, start = Progress(run, progress and run.rank == 0), time.monotonic()
     saved, begun, late = start, start - run.history.seconds, False
+    if hooks.schedule is not None and run.epoch == run.epochs:  # nothing is left to do but what the last step was told
+        hooks.schedule(run.model, run.epochs - 1 / run.steps)
     while run.epoch < run.epochs and not late:
         for _ in _epoch_steps(run, hooks):
             now = time.monotonic()
             shares.watch, run.history.seconds = False, now - begun
             bar.update()
-            if pressed:
-                raise KeyboardInterrupt
-            if path is not None and now - saved >= checkpoint_seconds:
-                _check_finite(run)
-                file.save(path, run)
-                saved = time.monotonic()
-            late = _late(run, now - start, max_seconds)
+            number = _signal(run, pressed, now - start >= max_seconds)
+            if number > LATE:
+                raise stopped(number)
+            late = number == LATE
             if late:
                 break
+            if path is not None and now - saved >= checkpoint_seconds:
+                _save(path, run)
+                saved = time.monotonic()
     bar.close()
     run.history.finished = run.epoch == run.epochs
+    check_parameters(run)
     if path is not None:
-        _check_finite(run)
-        file.save(path, run)
+        _save(path, run)
 
 
-def _late(run: Run, seconds: float, limit: float) -> bool:
-    if limit == math.inf:
-        return False
-    return parallel.anyone(seconds >= limit, run.device) if run.count > 1 else seconds >= limit
+def _signal(run: Run, pressed: list[int], late: bool) -> int:
+    """The signal that asks the run to stop, LATE for its time limit, 0 for neither; the same in all processes."""
+    found = max(pressed, default=LATE if late else 0)
+    if run.count == 1:
+        return found
+    return processes.largest(found, run.device) if _due(run) else 0
+
+
+def _save(path: Path, run: Run) -> None:
+    check_finite(run)
+    check_parameters(run)
+    file.save(path, run)
 
 
 def _epoch_steps(run: Run, hooks: _Hooks) -> Iterator[None]:
@@ -321,7 +301,8 @@ def _one_step(run: Run, hooks: _Hooks, part: Part, rows: Tensor) -> dict[str, Te
         batch = target
         if hooks.corrupt is not None:
             batch, loss_args["target"] = hooks.corrupt(target, run.generator), target
-        return hooks.step(run.model, batch, run.optimizers, run.generator, **loss_args)
+        with values_seen(target if part.batch is run.part.batch else {}):
+            return hooks.step(run.model, batch, run.optimizers, run.generator, **loss_args)
     except RuntimeError as e:
         if not isinstance(e, torch.OutOfMemoryError) and "can't allocate memory" not in str(e):
             raise
@@ -346,10 +327,9 @@ def _paired(run: Run, pair: Callable[..., Batch]) -> Part:
 
 
 def _record(run: Run, terms: Mapping[str, Tensor]) -> None:
-    for name, value in terms.items():
-        run.sums[name] = run.sums.get(name, 0) + value.detach().double()
+    run.add(terms)
     if _due(run):
-        _check_finite(run)
+        check_finite(run)
 
 
 def _due(run: Run) -> bool:
@@ -357,21 +337,9 @@ def _due(run: Run) -> bool:
     return run.device.type == "cpu" or run.step % CHECK_EVERY_ON_GPU == 0 or run.step + 1 == run.steps
 
 
-def _check_finite(run: Run) -> None:
-    """Raise NonFiniteLoss if the sums of this epoch are not finite: they stay so once a term was not."""
-    terms = run.sums
-    if not terms or bool(torch.isfinite(terms["loss"])):
-        return
-    named = [n for n, v in terms.items() if n != "loss" and not bool(torch.isfinite(v))] or ["loss"]
-    raise NonFiniteLoss(
-        f"epoch {run.epoch + 1}, step {run.step + 1}: {', '.join(named)} became {float(terms[named[0]])}; "
-        "the last checkpoint is good, lower lr or the term's weight and resume from it"
-    )
-
-
 def _close_epoch(run: Run) -> None:
-    run.history.epochs.append({name: float(total) / run.steps for name, total in run.sums.items()})
-    run.epoch, run.step, run.sums = run.epoch + 1, 0, {}
+    run.history.epochs.append(run.means())
+    run.epoch, run.step, run.sums, run.counts = run.epoch + 1, 0, {}, {}
 
 
 @contextlib.contextmanager

@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from mmvae_lite import parallel
+from mmvae_lite import processes
 from mmvae_lite.distributions import Concrete, Normal
-from mmvae_lite.parallel import Shares, by_items, networks_run
+from mmvae_lite.parallel import by_items, networks_run
+from mmvae_lite.processes import Shares
 from tests.parallel_cases import CASES, trained
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,10 +65,10 @@ def test_accelerate_that_starts_one_process_for_several_is_noticed(monkeypatch):
     for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500", "ACCELERATE_USE_CPU": "True"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match="started one.*--multi_gpu"):
-        parallel.processes(torch.device("cpu"))
+        processes.joined(torch.device("cpu"))
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert parallel.processes(torch.device("cpu")) == (0, 1)
+    assert processes.joined(torch.device("cpu")) == (0, 1)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])

@@ -60,8 +60,8 @@ def test_checkpoints_of_other_versions_and_settings(tmp_path):
     fit(model, data(), **options)
     with pytest.raises(BadCheckpoint, match="its precision is 'float32', this run has 'bfloat16'"):
         fit(model, data(), **options, precision="bfloat16")
-    rewrite(path, format="mmvae_lite checkpoint 3")
-    with pytest.raises(BadCheckpoint, match="a newer mmvae_lite wrote it, in format 3.*update it"):
+    rewrite(path, format="mmvae_lite checkpoint 4")
+    with pytest.raises(BadCheckpoint, match="a newer mmvae_lite wrote it, in format 4.*update it"):
         fit(model, data(), **options)
     with safe_open(path, "pt") as f:
         identity = json.loads(f.metadata()["run"])["identity"]
