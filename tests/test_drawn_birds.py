@@ -114,6 +114,16 @@ def test_no_species_in_two_partitions(data):
     assert len(set(data.class_names)) == 40
 
 
+def test_the_words_are_those_of_training_alone():
+    small = B.drawn_birds(3, 3, 2)
+    texts = {}
+    for name, part in (("train", small.train), ("test", small.test)):
+        written = B.captions_of(part.facts["attributes"][::10].long(), f"{name}/0")
+        texts[name] = [c.text for of_bird in written for c in of_bird]
+        assert Vocabulary(small.words).encode(texts[name]).tolist() == part.batch["caption"].tolist()
+    assert small.words == Vocabulary.of(texts["train"]).words != Vocabulary.of(texts["train"] + texts["test"]).words
+
+
 def test_a_species_is_a_distribution():
     p = B.species(20)
     assert torch.allclose(p.sum(-1), torch.ones(20, len(B.ATTRIBUTES)))

@@ -257,19 +257,19 @@ def test_bad_input_is_named(as_a_reader):
 
 @pytest.fixture(scope="module")
 def streets():
-    x, y = street_numbers(3000, "test", seed=7)
-    return x[:1500], y[:1500], x[1500:], y[1500:]
+    x, y = street_numbers(2000, "test", seed=7)
+    return x[:1000], y[:1000], x[1000:], y[1000:]
 
 
 def test_colour_pictures_have_a_network_of_their_own(streets):
     real, known, fresh, classes = streets
     features = extract(real)
-    assert [fr.default_features((3, side, side)) for side in (32, 64)] == ["street-features", "colour-features"] and features.shape == (1500, 71)
+    assert [fr.default_features((3, side, side)) for side in (32, 64)] == ["street-features", "colour-features"] and features.shape == (1000, 71)
     honest = between(features, extract(fresh))
     grey = fresh.float().mean(1, keepdim=True).round().to(torch.uint8).expand(-1, 3, -1, -1)
     noise = (fresh + 25.0 * torch.randn(fresh.shape, generator=seeded())).clamp(0, 255).to(torch.uint8)
     blurred = torch.nn.functional.avg_pool2d(fresh.float(), 3, 1, 1).to(torch.uint8)
-    for worse, times in ((grey, 1.4), (noise, 10), (blurred, 5), (fresh[:1].expand(800, -1, -1, -1), 50)):
+    for worse, times in ((grey, 1.4), (noise, 10), (blurred, 5), (fresh[:1].expand(400, -1, -1, -1), 50)):
         assert between(features, extract(worse)) > times * honest
     dropped = [between(features, extract(fresh[classes < kept])) for kept in (10, 7, 4)]
     assert dropped == sorted(dropped)
@@ -280,15 +280,14 @@ def test_colour_pictures_have_a_network_of_their_own(streets):
 
 
 def test_faces_of_another_kind_are_far():
-    x, attributes = (drawn_faces(1100, seed=5).batch[m] for m in ("image", "attributes"))
-    features = extract(x)
-    male = attributes[:, ATTRIBUTES.index("Male")].bool()
-    real, fresh, one_kind = features[:350], features[350:690], features[350:][male[350:]][:340]
-    assert features.shape == (1100, 64) and len(one_kind) > 320
-    honest = between(real, fresh)
-    assert between(real, one_kind) > 3 * honest
-    blurred = torch.nn.functional.avg_pool2d(x[350:690].float(), 5, 1, 2).to(torch.uint8)
-    assert between(real, extract(blurred)) > 2 * honest
+    """Fewer faces than a printed number needs: the same on both sides of each comparison, so that the bias is too."""
+    x, attributes = (drawn_faces(560, seed=5).batch[m] for m in ("image", "attributes"))
+    features, n = extract(x), 150
+    male = attributes[n:, ATTRIBUTES.index("Male")].bool()
+    blurred = torch.nn.functional.avg_pool2d(x[n : 2 * n].float(), 5, 1, 2).to(torch.uint8)
+    assert features.shape == (560, 64) and male.sum() >= n
+    real, fresh, one_kind, soft = (Moments.of(f) for f in (features[:n], features[n : 2 * n], features[n:][male][:n], extract(blurred)))
+    assert distance(real, one_kind) > 2 * distance(real, fresh) and distance(real, soft) > 1.5 * distance(real, fresh)
 
 
 # Inception, with a stand-in for the package.
