@@ -93,6 +93,11 @@ def test_names_that_leave_the_folder_are_refused_wanted_or_not(read, pack, name)
         read(pack({"good": b"1", name: b"2"}), lambda n: n == "good")
 
 
+def test_what_a_zip_hides_behind_a_zero_byte_is_seen(read):
+    with pytest.raises(BadFile, match="leaves the archive's folder"):
+        read(zipped({"good\0/../../x": b"1"}))
+
+
 @pytest.mark.parametrize("pack", PACK.values(), ids=PACK)
 def test_two_dots_in_a_name_are_no_harm(read, pack):
     assert read(pack({"a..b/c...d": b"1"})) == {"a..b/c...d": b"1"}
@@ -148,6 +153,14 @@ def test_a_header_that_decompresses_without_end_is_stopped(read, kind):
         read(gzip.compress((header.tobuf(tarfile.GNU_FORMAT) + bytes(1024)) * 80), total=2**10, members=10)
 
 
+def test_the_headers_of_many_members_are_not_kept(read):
+    content = tar_gz({str(i): b"" for i in range(1500)})
+    tracemalloc.start()
+    read(content, lambda name: False)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
 def test_what_follows_the_end_is_counted_too(read):
     with pytest.raises(BadFile, match="decompresses to more than is allowed"):
         read(gzip.compress(tar_bytes(FILES) + bytes(2**22)), total=2**16, members=10)
@@ -158,6 +171,14 @@ def test_a_zip_that_announces_less_than_it_holds_is_refused(read):
     assert content.count(size) == 2
     with pytest.raises(BadFile, match="Bad CRC-32"):
         read(content.replace(size, (50).to_bytes(4, "little")))
+
+
+def test_a_zip_that_points_to_its_end_is_refused(read):
+    content = bytearray(zipped({"x": b"1"}))
+    at = content.index(b"PK\x01\x02") + 42
+    content[at : at + 4] = (len(content) - 10).to_bytes(4, "little")
+    with pytest.raises(BadFile, match="broken or partial archive"):
+        read(bytes(content))
 
 
 def test_a_zip_with_a_password_is_refused(read):

@@ -41,7 +41,7 @@ def read_wav(content: bytes, name: str, rate: int = RATE) -> Float[np.ndarray, "
     try:
         with wave.open(io.BytesIO(content)) as f:
             found, announced = (f.getnchannels(), f.getsampwidth(), f.getframerate()), f.getnframes()
-            data = f.readframes(announced) if announced <= len(content) else b""
+            data = f.readframes(announced)
     except (wave.Error, EOFError, RuntimeError) as e:
         raise BadFile(f"{name}: broken WAV file ({str(e) or 'it ends early'}); delete it and fetch it again") from None
     channels, width, found_rate = found

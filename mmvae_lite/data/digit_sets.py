@@ -61,7 +61,10 @@ def _street(source: str, download: bool, seed: int, drawn: tuple[int, int]) -> t
 
 def _side_by_side(written: Split, street: Part, times: int, generator: torch.Generator, repeat: bool) -> Part:
     """Tuples of a digit and a house number; with `repeat`, a digit stands for several where there are fewer of them."""
-    copies = math.ceil(len(street) / len(written)) if repeat else 1
+    copies = 1
+    if repeat:
+        of_class = (x.bincount(minlength=10) for x in (street.classes, written.classes))
+        copies = max(1, *(math.ceil(a / b) for a, b in zip(*(x.tolist() for x in of_class)) if b))
     rows = pair_by_class({"digit": written.classes.repeat(copies), "street": street.classes}, times=times, generator=generator)
     rows["digit"] = rows["digit"] % len(written)
     return Part({"digit": written.levels(), "street": street.batch["street"]}, written.classes[rows["digit"]], rows)
