@@ -143,9 +143,13 @@ def hide_one(
 
 def add_mean(terms: dict[str, Tensor], name: str, values: Float[Tensor, "batch"], there: Bool[Tensor, "batch"]) -> None:
     """Add the mean of the values over the items that have them; a term that no item has is left out."""
-    count = there.sum()
-    if bool(count):
-        terms[name] = torch.where(there, values, 0).sum() / count
+    if bool(there.any()):
+        terms[name] = mean_over(values, there)
+
+
+def mean_over(values: Float[Tensor, "*lead batch"], there: Bool[Tensor, "*rows batch"]) -> Float[Tensor, "*lead"]:
+    """The mean over the items that have a value, of every row at once; each row needs one."""
+    return torch.where(there, values, 0).sum(-1) / there.sum(-1)
 
 
 def reparameterised(q: Normal, sample: bool, generator: torch.Generator | None) -> Float[Tensor, "*batch latent"]:

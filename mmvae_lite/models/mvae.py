@@ -14,11 +14,11 @@ from mmvae_lite.distributions import Likelihood, Normal, kl
 from mmvae_lite.experts import masked, product_with_prior
 from mmvae_lite.models import _one_latent as one_latent
 from mmvae_lite.models._common import (
-    add_mean,
     all_weights,
     check_same_modalities,
     check_target,
     event_shapes,
+    mean_over,
     presence,
 )
 
@@ -140,11 +140,12 @@ class MVAE(nn.Module):
         for m in there:
             rows = [s for s, subset in enumerate(subsets) if m in subset]
             log_px = self.log_px(m, z[rows], target[m])
-            for row, values in zip(rows, log_px):
-                add_mean(terms, f"{'+'.join(subsets[row])}/recon/{m}", values, there[m])
+            for row, value in zip(rows, mean_over(log_px, there[m])):
+                terms[f"{'+'.join(subsets[row])}/recon/{m}"] = value
+        seen = [s for s, subset in enumerate(subsets) if there.keys() & set(subset)]
         anyone = torch.stack(list(present.values())).any(0)
-        for row, subset in enumerate(subsets):
-            add_mean(terms, f"{'+'.join(subset)}/kl", divergence[row], anyone[row])
+        for row, value in zip(seen, mean_over(divergence[seen], anyone[seen])):
+            terms[f"{'+'.join(subsets[row])}/kl"] = value
         return {"loss": -sum(self._weight(name) * value for name, value in terms.items()), **terms}
 
     def _weight(self, term: str) -> float:
