@@ -223,16 +223,16 @@ def test_the_judge_refuses(world, as_a_reader):
 
 
 def test_the_bird_network_learns_and_its_loss_is_the_mean_cross_entropy():
-    images, attributes = training_birds(64)
+    images, attributes = training_birds(32)
     torch.manual_seed(0)
     logits = bird_network().eval()(images / 255)
     by_hand, start = [], 0
     for size, y in zip(SIZES, attributes.unbind(1)):
         p = logits[:, start : start + size].softmax(1)
-        by_hand.append(-p[range(64), y].log().mean())
+        by_hand.append(-p[range(32), y].log().mean())
         start += size
     assert attribute_loss(logits, attributes).item() == pytest.approx(torch.stack(by_hand).mean().item(), rel=1e-5)
-    one, two = (train_bird_network(images, attributes, epochs=8, batch_size=16) for _ in range(2))
+    one, two = (train_bird_network(images, attributes, epochs=8, batch_size=8) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values()))
     assert attribute_loss(one(images / 255), attributes) < attribute_loss(logits, attributes) - 0.1
 

@@ -21,7 +21,7 @@ from mmvae_lite.evaluation.semi_supervised import (
     over_seeds,
 )
 
-QUICK = {"nn": {"steps": 150}, "logreg": {}, "rbm": {"steps": 400, "hidden": 32}, "ae": {"steps": 300, "hidden": 64, "latent": 8}, "vae": {"steps": 300, "hidden": 64, "latent": 8}}
+QUICK = {"nn": {"steps": 100, "hidden": 64}, "logreg": {}, "rbm": {"steps": 400, "hidden": 32}, "ae": {"steps": 300, "hidden": 64, "latent": 8}, "vae": {"steps": 300, "hidden": 64, "latent": 8}}
 
 
 def seeded(build, seed=0):
@@ -124,7 +124,7 @@ def test_over_seeds():
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_learns_and_repeats_and_is_at_chance_with_shuffled_labels(name):
+def test_learns_and_repeats(name):
     x, y = pictures(120, 1)
     others, (unseen, classes) = pictures(300, 2)[0], pictures(400, 3)
     before = torch.get_rng_state()
@@ -133,37 +133,41 @@ def test_learns_and_repeats_and_is_at_chance_with_shuffled_labels(name):
     assert found.shape == (400,) and float((found == classes).double().mean()) > 0.9
     again = seeded(lambda: fit_predict(name, (255 * x).byte(), y, (255 * others).byte(), (255 * unseen).byte(), seed=3, **QUICK[name]), 77)
     assert torch.equal(found, again)
-    rates = []
-    for seed in range(6):
-        order = torch.randperm(120, generator=torch.Generator().manual_seed(seed))
-        shuffled = fit_predict(name, x, y[order], others, unseen, seed=seed, **QUICK[name])
-        rates.append(float((shuffled == classes).double().mean()))
-    # the classes stand apart, so that one run names whole classes rightly or wrongly: the mean of six varies by about 0.09
-    assert sum(rates) / 6 == pytest.approx(0.25, abs=0.27)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_pictures_that_do_not_show_their_class_are_named_by_chance(name):
+    g = torch.Generator().manual_seed(4)
+    x, others, unseen = (torch.rand(n, 1, 6, 6, generator=g).round() for n in (120, 100, 1000))
+    y, classes = (torch.randint(4, (n,), generator=g) for n in (120, 1000))
+    found = fit_predict(name, x, y, others, unseen, **{**QUICK[name], **({"steps": 60} if name != "logreg" else {})})
+    assert float((found == classes).double().mean()) == pytest.approx(0.25, abs=4 * math.sqrt(0.25 * 0.75 / 1000))
+
+
+BRIEF = {name: {**QUICK[name], "steps": 40} for name in ("nn", "rbm", "vae")}
 
 
 def test_same_answers_in_another_process():
     program = (
         "from tests.test_semi_supervised import *; x, y = pictures(60, 1); "
-        "print(*(fit_predict(n, x, y, x, pictures(200, 3, noise=0.35)[0], seed=3, **QUICK[n]).tolist() for n in ('nn', 'rbm', 'vae')))"
+        "print(*(fit_predict(n, x, y, x, pictures(200, 3, noise=0.35)[0], seed=3, **BRIEF[n]).tolist() for n in BRIEF))"
     )
     there = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     x, y = pictures(60, 1)
-    here = [fit_predict(n, x, y, x, pictures(200, 3, noise=0.35)[0], seed=3, **QUICK[n]).tolist() for n in ("nn", "rbm", "vae")]
+    here = [fit_predict(n, x, y, x, pictures(200, 3, noise=0.35)[0], seed=3, **BRIEF[n]).tolist() for n in BRIEF]
     assert there == " ".join(map(str, here)) + "\n"
 
 
 def test_features_are_learnt_from_images_without_labels():
-    """Noisy pictures, two labelled ones of each class: a VAE that saw many more names the rest better than labels alone do."""
+    """Two labelled pictures of each class: a VAE names the rest better where it sees many others without labels."""
     gains = []
-    for seed in range(3):
-        x, y = pictures(400, seed, noise=0.28)
+    for seed in range(2):
+        x, y = pictures(400, seed, noise=0.25)
         few = torch.cat([(y == k).nonzero().flatten()[:2] for k in range(4)])
-        unseen, classes = pictures(500, 100 + seed, noise=0.28)
-        with_others = fit_predict("vae", x[few], y[few], x, unseen, seed=seed, steps=500, hidden=64, latent=4)
-        alone = fit_predict("logreg", x[few], y[few], x, unseen, seed=seed)
-        gains.append(float((with_others == classes).double().mean() - (alone == classes).double().mean()))
-    assert sum(gains) / 3 > 0.02
+        unseen, classes = pictures(500, 100 + seed, noise=0.25)
+        many, none = (fit_predict("vae", x[few], y[few], others, unseen, seed=seed, steps=250, hidden=64, latent=4) for others in (x, x[few]))
+        gains.append(float((many == classes).double().mean() - (none == classes).double().mean()))
+    assert min(gains) > 0.15
 
 
 def test_logistic_regression_is_scikit_learns():

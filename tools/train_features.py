@@ -134,7 +134,7 @@ def colour(steps: int, lr: float = 4e-3, sizes: tuple[int, int, int] = (96, 32, 
             print(f"step {step + 1}/{steps} loss {total / 100:.4f} {time.monotonic() - begun:.0f} s", flush=True)
             total = 0.0
     return "colour-features", network, {
-        "what": "A small network of drawn pictures, whose features are those of our Fréchet distance for 64x64 colour: it tells attributes of faces and of birds; its third head, house numbers, learnt nothing.",
+        "what": "A small network of drawn pictures, whose features are those of our Fréchet distance for 64x64 colour: it tells attributes of faces and of birds; its first head, house numbers, learnt nothing.",
         "network": "mmvae_lite.evaluation.frechet.colour_features()",
         "training": f"three heads at once, Adam from 4e-3 to 0 along a cosine, {steps} steps of {sizes} pictures moved by up to 2 pixels; tools/train_features.py",
         "data": "drawn street numbers, faces and birds",
