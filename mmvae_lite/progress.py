@@ -36,6 +36,8 @@ def held_signals() -> Iterator[list[int]]:
     finally:
         for number, handler in ours.items():
             signal.signal(number, handler)
+    if pressed:  # after the last step
+        raise stopped(pressed[0])
 
 
 def stopped(number: int) -> BaseException:

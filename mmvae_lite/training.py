@@ -233,31 +233,30 @@ def _default_optimizers(model: nn.Module, lr: float) -> Optimizers:
 def _run_steps(run, shares, hooks, path, checkpoint_seconds, max_seconds, progress, pressed) -> None:
     path = path if run.rank == 0 else None
     bar, start = Progress(run, progress and run.rank == 0), time.monotonic()
-    saved, begun, late = start, start - run.history.seconds, False
+    saved, begun, asked = start, start - run.history.seconds, 0
     if hooks.schedule is not None and run.epoch == run.epochs:  # nothing is left to do but what the last step was told
         hooks.schedule(run.model, run.epochs - 1 / run.steps)
-    while run.epoch < run.epochs and not late:
+    while run.epoch < run.epochs and not asked:
         for _ in _epoch_steps(run, hooks):
             now = time.monotonic()
             shares.watch, run.history.seconds = False, now - begun
             bar.update()
-            number = _signal(run, pressed, now - start >= max_seconds)
-            if number > LATE:
-                raise stopped(number)
-            late = number == LATE
-            if late:
+            asked = _asked_to_stop(run, pressed, now - start >= max_seconds)
+            if asked:
                 break
             if path is not None and now - saved >= checkpoint_seconds:
                 _save(path, run)
                 saved = time.monotonic()
     bar.close()
+    if asked > LATE:
+        raise stopped(asked)
     run.history.finished = run.epoch == run.epochs
     check_parameters(run)
     if path is not None:
         _save(path, run)
 
 
-def _signal(run: Run, pressed: list[int], late: bool) -> int:
+def _asked_to_stop(run: Run, pressed: list[int], late: bool) -> int:
     """The signal that asks the run to stop, LATE for its time limit, 0 for neither; the same in all processes."""
     found = max(pressed, default=LATE if late else 0)
     if run.count == 1:

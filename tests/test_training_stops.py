@@ -294,3 +294,19 @@ def test_the_step_of_every_model_of_several_groups_resumes(tmp_path):
         if start == 0:
             trained("dmvae_l", epochs=1, checkpoint=path, max_seconds=1e-9)
     assert same(straight, resumed)
+
+
+def test_a_signal_after_the_last_step_is_not_lost(tmp_path, monkeypatch):
+    import mmvae_lite.checkpoint as checkpoint
+
+    path, save = tmp_path / "run.safetensors", checkpoint.save_file
+
+    def press_and_save(*args):
+        os.kill(os.getpid(), signal.SIGINT)
+        save(*args)
+
+    monkeypatch.setattr(checkpoint, "save_file", press_and_save)
+    with pytest.raises(KeyboardInterrupt):
+        fit(small(), batch(PAIR), epochs=1, checkpoint=path, **PLAIN)
+    monkeypatch.setattr(checkpoint, "save_file", save)
+    assert fit(small(), batch(PAIR), epochs=1, checkpoint=path, max_seconds=1e-9, **PLAIN).finished
