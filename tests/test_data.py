@@ -116,6 +116,24 @@ def test_digits_are_split_by_class_and_never_leak():
     assert torch.equal(digits().train.images, found.train.images)
 
 
+def test_digits_are_upright_framed_and_within_bounds():
+    """Made small again they are scikit-learn's, and not their mirror images."""
+    from sklearn.datasets import load_digits
+
+    found = digits()
+    images = torch.cat([found.train.images, found.test.images])
+    assert float(images.min()) == 0 and float(images.max()) == 1
+    inside = images[..., 4:-4, 4:-4]
+    assert float(images.sum()) == pytest.approx(float(inside.sum())), "the frame is empty"
+    small = torch.nn.functional.interpolate(inside, size=8, mode="area")[:, 0]
+    raw, target = load_digits().images / 16, load_digits().target
+    known = torch.stack([torch.from_numpy(raw[target == c][0]).float() for c in range(10)])
+    ours = torch.stack([small[: len(found.train)][found.train.classes == c][0] for c in range(10)])
+    error = (ours - known).abs().mean()
+    assert error < 0.08
+    assert all(error < 0.5 * (ours - other).abs().mean() for other in (known.mT, known.flip(-1), known.flip(-2)))
+
+
 def test_the_ship_set_looks_like_its_classes():
     """Nearest mean on the enlarged digits must be far above chance, or the enlargement broke them."""
     found = digits()

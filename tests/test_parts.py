@@ -70,3 +70,5 @@ def test_words_are_kept_by_number_and_taken_one_hot():
 def test_refuses_a_number_that_is_no_word(as_a_reader):
     with pytest.raises(ValueError, match="words of 'b': found numbers 0 to 255, wanted 0 to 3"):
         part(words={"b": 4})
+    with pytest.raises(ValueError, match="found numbers 0 to 255, wanted 0 to 254"):
+        part(words={"b": 255})

@@ -129,6 +129,20 @@ def test_a_header_that_lies_is_refused_before_anything_is_unpacked(tmp_path, sha
     tracemalloc.stop()
 
 
+def test_complex_numbers_are_refused(written):
+    with pytest.raises(BadFile, match="damaged"):
+        read_mat(written(False, y=np.ones((13, 1)) * 2j + 1), {"y": 100})
+
+
+def test_no_memory_is_taken_for_bytes_that_are_not_there(tmp_path):
+    (tmp_path / "a.mat").write_bytes(HEADER + struct.pack("<II", 15, 2**30) + bytes(100))
+    tracemalloc.start()
+    with pytest.raises(BadFile, match="ends too early"):
+        read_mat(tmp_path / "a.mat", {"X": 100})
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
 @pytest.mark.parametrize("start", [b"", b"\x89HDF\r\n", b"MATLAB 7.3 MAT-file".ljust(128), HEADER[:126] + b"MI", b"PK\x03\x04" + bytes(200)])
 def test_other_formats_are_refused(tmp_path, start):
     (tmp_path / "a.mat").write_bytes(start)
