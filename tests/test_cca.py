@@ -167,6 +167,14 @@ def test_real_pairs_beat_shuffled_ones(world):
     assert test["n"] == 800
 
 
+def test_each_caption_is_fitted_with_its_own_image(world):
+    data, judge = world
+    first = small(data.train.take(slice(None))["image"])
+    wanted = fit_cca(first, judge.vectors(data.train.batch["caption"]), 20, 1e-2)
+    assert torch.allclose(judge.cca.correlations, wanted.correlations, atol=1e-9)
+    assert torch.equal(judge.training, data.train.batch["caption"])
+
+
 def test_a_constant_caption_is_caught(world):
     data, judge = world
     cheat = Generator(data, torch.zeros(2000, dtype=torch.int64))

@@ -130,6 +130,7 @@ def test_estimates_rise_to_the_evidence_from_below_and_say_how_far_they_are():
     found = lik.log_likelihood(model, all_three(4000), samples=100, items=4000, generator=seeded())
     shortfall = exact(*NAMES) - found.values.mean().item()
     assert found.shortfall.mean().item() == pytest.approx(shortfall, abs=0.004) and found.shortfall.mean() > 1e-3
+    assert found.summary()["shortfall"] == found.shortfall.mean().item()
 
 
 def test_a_poor_proposal_is_seen_in_the_effective_sample_size():

@@ -48,6 +48,9 @@ def test_mutual_information_by_hand():
     m = ppmi(counts)
     assert m[0, 1].item() == pytest.approx(math.log(3 * 8 / (4 * 3)))
     assert m[1, 2] == 0 and m[0, 0] == 0
+    apart = ppmi(torch.tensor([[9.0, 1.0], [1.0, 9.0]], dtype=torch.float64))
+    assert apart[0, 1] == 0, "words that shun each other count as if they were strangers"
+    assert apart[0, 0].item() == pytest.approx(math.log(9 * 20 / 100))
     even = ppmi(torch.ones(3, 3, dtype=torch.float64) * 4)
     assert even.abs().max() < 1e-12, "independent words have no information"
     assert (ppmi(torch.zeros(3, 3, dtype=torch.float64)) == 0).all()

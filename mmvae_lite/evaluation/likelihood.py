@@ -47,9 +47,10 @@ class Estimate:
         return 0.5 * (1 / self.ess - 1 / self.draws)
 
     def summary(self) -> dict[str, float]:
-        """`mean` and its standard error `se` over the items, `n` items, `draws`, the median `ess`, and `poor`.
+        """`mean` and its standard error `se` over the items, `n` items, `draws`, the median `ess`, `shortfall` and `poor`.
 
-        `poor` is the share of items with an effective sample size below 10, whose values are too low.
+        `shortfall` is the mean of what the values are too low by; `poor` the share of items with an effective sample size
+        below 10, whose values are lower still.
         """
         n = len(self.values)
         return {
@@ -58,6 +59,7 @@ class Estimate:
             "n": n,
             "draws": self.draws,
             "ess": float(self.ess.median()),
+            "shortfall": float(self.shortfall.mean()),
             "poor": float((self.ess < 10).double().mean()),
         }
 
