@@ -119,6 +119,7 @@ def test_real_files_are_used_where_they_are(own_folders):
     found = PAIRED["digits-street"]("real", times=3)
     assert len(found.train) == 3 * 60, "no written digit stands for two where both sets are real, so that the totals are the paper's"
     assert set(found.train.index["digit"].bincount().tolist()) == {3}
+    assert not torch.equal(PAIRED["digits-street"]("real", times=3, seed=1).train.index["digit"], found.train.index["digit"])
     assert PAIRED["digits-street"]("stand-in", **SMALL["digits-street"]).name == "digits-street-numbers"
     assert not PAIRED["image-label"]("real").stand_in and not PAIRED["noisy-digits"]("best").stand_in
     assert PAIRED["image-label"]("stand-in").stand_in and PAIRED["image-label"](images="fashion-mnist").stand_in
@@ -158,6 +159,7 @@ def test_noisy_digits_are_permutations_that_share_their_memory(modalities):
         assert len({tuple(rows.tolist()) for rows in part.index.values()}) == modalities
     again = noisy_digits(modalities=modalities)
     assert all(torch.equal(rows, again.train.index[m]) for m, rows in found.train.index.items())
+    assert not torch.equal(noisy_digits(modalities=modalities, seed=1).train.index["x1"], found.train.index["x1"])
 
 
 def test_noise_is_standard_fresh_and_leaves_its_input():
@@ -165,6 +167,7 @@ def test_noise_is_standard_fresh_and_leaves_its_input():
     before, g = {m: x.clone() for m, x in batch.items()}, seeded()
     first, second = (add_noise()(batch, g) for _ in range(2))
     assert all(torch.equal(batch[m], before[m]) for m in batch)
+    assert torch.equal(add_noise()(batch, seeded())["x2"], first["x2"]), "the generator gives the noise"
     noise = torch.stack([first[m] - batch[m] for m in batch] + [second[m] - batch[m] for m in batch]).flatten(1)
     assert noise.mean(1).abs().max() < 0.02 and (noise.std(1) - 1).abs().max() < 0.02
     assert (torch.corrcoef(noise) - torch.eye(4)).abs().max() < 0.03

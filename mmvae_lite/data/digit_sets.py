@@ -87,7 +87,7 @@ def noisy_digits(source: str = "best", download: bool = False, seed: int = 42, m
 
     def part(split: Split) -> Part:
         images = split.levels()
-        rows = pair_by_class(dict.fromkeys(names, split.classes), limit=10_000, generator=generator)
+        rows = pair_by_class(dict.fromkeys(names, split.classes), generator=generator)
         return Part(dict.fromkeys(names, images), split.classes[rows["x1"]], rows)
 
     description = f"{modalities} images of the same digit from {written.description}"
