@@ -4,7 +4,6 @@ import hashlib
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mmvae_lite.data import street_numbers as module
-from mmvae_lite.data.street_numbers import CHUNK, draw, street_numbers
+from mmvae_lite.data.street_numbers import CHUNK, street_numbers
 
 
 def as_floats(images):
@@ -92,13 +91,6 @@ def test_the_digits_of_a_face_differ_in_shape():
         assert torch.equal(likeness.argmax(-1), torch.arange(10).expand(5, 10))
 
 
-def test_a_thousand_pictures_take_no_long_time():
-    """About a second on an idle core; the bound leaves room for a busy machine."""
-    start = time.process_time()
-    draw(torch.arange(1000) % 10, torch.Generator().manual_seed(0))
-    assert time.process_time() - start < 5
-
-
 def test_unknown_partitions_and_no_pictures_are_refused(as_a_reader):
     with pytest.raises(KeyError, match="did you mean 'test'"):
         street_numbers(5, "tests")
@@ -117,26 +109,41 @@ def test_a_contact_sheet_is_left_to_be_looked_at():
     assert sheet.shape == (320, 640, 3)
 
 
-class Standardised(nn.Module):
+def standardised(x):
     """Grey pictures of mean 0 and deviation 1: what a first layer of retina would hand on."""
+    grey = x.mean(1, keepdim=True)
+    return (grey - grey.mean((2, 3), keepdim=True)) / (grey.std((2, 3), keepdim=True) + 0.02)
 
-    def forward(self, x):
-        grey = x.mean(1, keepdim=True)
-        return (grey - grey.mean((2, 3), keepdim=True)) / (grey.std((2, 3), keepdim=True) + 0.02)
+
+def logistic_regression(x, classes, z, decay):
+    """The classes of z by the minimum of the penalised loss, to which gradient descent may not have come."""
+    x, z = (a.flatten(1) - x.flatten(1).mean(0) for a in (x, z))
+    weights, biases = torch.zeros(x.shape[1], 10, requires_grad=True), torch.zeros(10, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weights, biases], max_iter=25, line_search_fn="strong_wolfe")
+
+    def loss():
+        optimizer.zero_grad()
+        value = F.cross_entropy(x @ weights + biases, classes) + decay / 2 * weights.square().sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    return (z @ weights + biases).argmax(1)
 
 
 def block(a, b):
-    return [nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU(), nn.MaxPool2d(2)]
+    return [nn.Conv2d(a, b, 3, padding=1, bias=False), nn.MaxPool2d(2), nn.BatchNorm2d(b), nn.ReLU()]
 
 
 @pytest.mark.slow
 def test_a_linear_classifier_fails_and_a_small_convolutional_one_reads_them():
-    """4 000 training pictures, 2 000 others to test: below 40% from pixels, above 90% for three layers of convolutions."""
+    """4 000 training pictures, 2 000 others to test: below 40% from pixels, in colour or standardised, above 90% for three layers."""
     torch.manual_seed(0)
     (train, known), (test, wanted) = street_numbers(4000), street_numbers(2000, "test")
     train, test = as_floats(train), as_floats(test)
-    linear = trained(nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)), train, known, 8, 1e-3)
-    assert 0.1 < accuracy(linear, test, wanted) < 0.4
-    layers = [Standardised(), *block(1, 16), *block(16, 32), *block(32, 64), nn.Flatten(), nn.Dropout(0.3), nn.Linear(1024, 10)]
-    small = trained(nn.Sequential(*layers), train, known, 5, 5e-3)
-    assert accuracy(small, test, wanted) > 0.9
+    grey, test_grey = standardised(train), standardised(test)
+    for linear in (logistic_regression(train, known, test, 1e-2), logistic_regression(grey, known, test_grey, 0.1)):
+        assert 0.11 < (linear == wanted).double().mean() < 0.4
+    layers = [*block(1, 16), *block(16, 32), *block(32, 64), nn.Flatten(), nn.Dropout(0.3), nn.Linear(1024, 10)]
+    small = trained(nn.Sequential(*layers).to(memory_format=torch.channels_last), grey, known, 4, 7e-3)
+    assert accuracy(small, test_grey, wanted) > 0.9
