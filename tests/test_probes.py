@@ -29,15 +29,15 @@ def codes(n, seed, informative=True, width=0.1, centres=None):
 
 
 def test_separable_latents_are_read_in_full():
-    (q, y), (p, t) = codes(4000, 1), codes(800, 2)
+    (q, y), (p, t) = codes(2000, 1), codes(800, 2)
     assert probe_samples(q, y, p, t, lr=0.05, epochs=10)["value"] == 1
-    found = probe_means(q.mean, y, p.mean, t, lr=0.05, per_epoch=1000)
+    found = probe_means(q.mean, y, p.mean, t, lr=0.05, per_epoch=500)
     assert found["value"] == found["validation"] == 1 and found["n"] == 800
 
 
 def test_latents_that_know_nothing_are_at_chance():
     (q, y), (p, t) = codes(3000, 1, informative=False), codes(4000, 2, informative=False)
-    for found in (probe_samples(q, y, p, t, epochs=3), probe_means(q.mean, y, p.mean, t, per_epoch=2000)):
+    for found in (probe_samples(q, y, p, t, epochs=3), probe_means(q.mean, y, p.mean, t, per_epoch=1000, max_epochs=10)):
         assert found["value"] == pytest.approx(0.1, abs=4 * found["se"] + 0.005) and found["n"] == 4000
         assert found["se"] == pytest.approx(math.sqrt(found["value"] * (1 - found["value"]) / 4000))
 

@@ -21,7 +21,7 @@ from mmvae_lite.evaluation.semi_supervised import (
     over_seeds,
 )
 
-QUICK = {"nn": {"steps": 100, "hidden": 64}, "logreg": {}, "rbm": {"steps": 400, "hidden": 32}, "ae": {"steps": 300, "hidden": 64, "latent": 8}, "vae": {"steps": 300, "hidden": 64, "latent": 8}}
+QUICK = {"nn": {"steps": 100, "hidden": 64}, "logreg": {}, "rbm": {"steps": 250, "hidden": 32}, "ae": {"steps": 200, "hidden": 64, "latent": 8}, "vae": {"steps": 200, "hidden": 64, "latent": 8}}
 
 
 def seeded(build, seed=0):
