@@ -221,7 +221,8 @@ def test_a_term_is_averaged_over_the_steps_that_have_it(tmp_path, limited):
     def new_step():
         def step(model, batch, optimizers, generator, **more):
             k = int(model.now)
-            return {"loss": torch.tensor(1.0 + k)} | ({"rare": torch.tensor(10.0 * k)} if k in (1, 2) else {})
+            wide = torch.tensor(1.0 if k else 2.0**24)  # a sum that float32 cannot hold
+            return {"loss": torch.tensor(1.0 + k), "wide": wide} | ({"rare": torch.tensor(10.0 * k)} if k in (1, 2) else {})
 
         return step
 
@@ -232,7 +233,7 @@ def test_a_term_is_averaged_over_the_steps_that_have_it(tmp_path, limited):
     history = None
     while history is None or not history.finished:
         history = fit(small(), batch(PAIR), epochs=1, step=new_step(), schedule=schedule, **PLAIN, **more)
-    assert history.epochs == [{"loss": 2.5, "rare": 15.0}]
+    assert history.epochs == [{"loss": 2.5, "wide": (2**24 + 3) / 4, "rare": 15.0}]
 
 
 def test_values_are_looked_at_once_unless_they_are_new(as_a_reader, monkeypatch):
