@@ -240,6 +240,22 @@ def test_contrast_estimates_the_gradient_of_the_likelihood():
 
 
 @pytest.mark.parametrize("persistent", [False, True])
+def test_chains_go_on_where_they_ended_if_they_persist(persistent, monkeypatch):
+    m, starts, ends, contrast = machine(), [], [], RBM.contrast
+
+    def watched(self, v, fantasy, steps=1, generator=None):
+        gradient, after = contrast(self, v, fantasy, steps, generator)
+        starts.append((fantasy, v)), ends.append(after)
+        return gradient, after
+
+    monkeypatch.setattr(RBM, "contrast", watched)
+    m.fit(states(5), steps=4, batch_size=8, persistent=persistent, generator=torch.Generator().manual_seed(0))
+    assert starts[0][0] is starts[0][1]
+    for (start, batch), before in zip(starts[1:], ends):
+        assert start is (before if persistent else batch)
+
+
+@pytest.mark.parametrize("persistent", [False, True])
 def test_training_raises_the_exact_likelihood(persistent):
     """Three patterns of five pixels: from the likelihood of independent pixels to near the entropy of the data."""
     patterns = torch.tensor([[1, 1, 0, 0, 0], [0, 0, 0, 1, 1], [0, 1, 1, 1, 0]], dtype=torch.float64)
