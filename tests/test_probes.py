@@ -118,6 +118,15 @@ def test_any_posterior_can_be_drawn_from(family):
     assert probe_samples(other(q, y), y, other(p, t), t, lr=0.05)["value"] > 0.99
 
 
+def test_draws_of_a_concrete_latent_are_not_its_probabilities():
+    from mmvae_lite.evaluation.probes import latents
+
+    q = Concrete(torch.zeros(2000, 1, 4), 0.1)
+    drawn, probs = latents(q, True, torch.Generator().manual_seed(0)), latents(q, False)
+    assert drawn.shape == probs.shape == (2000, 4) and torch.allclose(probs, torch.full((2000, 4), 0.25))
+    assert drawn.amax(1).median() > 0.9 and torch.allclose(drawn.mean(0), probs[0], atol=0.04)
+
+
 def test_posteriors_of_a_model():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -68,6 +68,7 @@ def test_a_model_is_asked_as_its_paper_asks_it():
 
     class Discrete(Translator):
         def translate(self, batch, to, sample=False, generator=None, hard=True):
+            assert set(batch) == {"image"}, "the answer is not shown to the model"
             asked.append((sample, hard))
             return super().translate(batch, to, sample, generator)
 
