@@ -111,7 +111,7 @@ class Decoded(Explorer):
         found = reference_decode(self.spec, self.weights, name, np.asarray(z, dtype=np.float32))
         return found.reshape(len(found), *self.options["outputs"][name]["shape"])
 
-    def _still(self, name: str, rows: Sequence[np.ndarray], alt: str) -> str:
+    def _still(self, name: str, rows: Sequence | np.ndarray, alt: str) -> str:
         """A picture of rows of latents [columns, latent], decoded; words and bars become a table in text."""
         kind = self.options["outputs"][name]["kind"]
         found = np.stack([self._decode(name, row) for row in rows])
@@ -150,11 +150,11 @@ def _output(name: str, shape: list[int], classes, words: Mapping[str, Sequence[s
     return {"kind": "bars", "shape": shape, "names": names}
 
 
-def finite(values: Sequence[float]) -> bool:
+def finite(values: Sequence) -> bool:
     return all(math.isfinite(value) for value in values)
 
 
-def check_length(name: str, values: Sequence, wanted: int) -> None:
+def check_length(name: str, values: Sequence | np.ndarray, wanted: int) -> None:
     if len(values) != wanted:
         raise BadInput(f"{name}: wanted {wanted} values, found {len(values)}.")
 
@@ -170,18 +170,18 @@ def check_said(alt: str) -> str:
     return alt.strip()
 
 
-def as_array(values: Tensor | Sequence) -> np.ndarray:
+def as_array(values: Tensor | np.ndarray | Sequence | float | int) -> np.ndarray:
     return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float64)
 
 
-def vector(name: str, values: Tensor | Sequence[float]) -> list[float]:
+def vector(name: str, values: Tensor | np.ndarray | Sequence) -> list[float]:
     array = as_array(values)
     if array.ndim != 1 or array.size == 0 or not np.isfinite(array).all():
         raise BadInput(f"{name}: wanted a vector of finite numbers, found shape {array.shape}.")
     return [float(np.float32(value)) for value in array]
 
 
-def matrix(name: str, values: Tensor | Sequence, rows: int | None = None, columns: int | None = None) -> np.ndarray:
+def matrix(name: str, values: Tensor | np.ndarray | Sequence, rows: int | None = None, columns: int | None = None) -> np.ndarray:
     """A finite matrix [rows, columns] in float32."""
     array = as_array(values)
     fits = array.ndim == 2 and array.size and rows in (None, array.shape[0]) and columns in (None, array.shape[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +12,7 @@ import traitlets
 from torch import Tensor
 
 from mmvae_lite.distributions import Concrete
-from mmvae_lite.models.m2vae import omega, subsets
+from mmvae_lite.models.m2vae import omega
 
 from . import static
 from .widgets_base import NO_SCRIPT, BadInput, Explorer, as_array, check_length, check_one_of, check_said, finite
@@ -38,14 +39,14 @@ class ConcreteSimplex(Explorer):
     logits = traitlets.List(traitlets.Float()).tag(sync=True)
     second = traitlets.List(traitlets.Float()).tag(sync=True)
     temperature = traitlets.Float(0.66).tag(sync=True)
-    show = traitlets.Unicode("first").tag(sync=True)
+    show = traitlets.Unicode("classes").tag(sync=True)
 
     def __init__(
         self,
-        logits: Sequence[float] = (1.0, 0.0, -1.0),
-        second: Sequence[float] = (0.0, 1.0, -1.0),
-        temperature: float = 0.66,
-        show: str = "first",
+        logits: Sequence = (1.0, 0.0, -1.0),
+        second: Sequence = (0.0, 1.5, -1.0),
+        temperature: float | int = 0.66,
+        show: str = "classes",
         classes: Sequence[str] = ("1", "2", "3"),
     ) -> None:
         check_length("classes", classes, 3)
@@ -73,7 +74,8 @@ class ConcreteSimplex(Explorer):
         return proposal.value
 
     def _picture(self) -> tuple[str, str, int]:
-        logits = torch.tensor(self.second if self.show == "second" else self.logits)
+        first, second = torch.tensor(self.logits), torch.tensor(self.second)
+        logits = {"first": first, "second": second}.get(self.show, first + second)
         draws = Concrete(logits.expand(400, 3), self.temperature).rsample(generator=torch.Generator().manual_seed(0)).reshape(-1, 3).numpy()
         corners = np.array([[40, 250], [320, 20], [600, 250]], dtype=float)
         dots = "".join(f'<circle cx="{x:.0f}" cy="{y:.0f}" r="3"/>' for x, y in draws @ corners)
@@ -106,9 +108,9 @@ class SubsetLattice(Explorer):
     def __init__(
         self,
         modalities: int = 3,
-        subset: Sequence[int] | None = None,
+        subset: Sequence | None = None,
         names: Sequence[str] = ("a", "b", "c", "d"),
-        values: Mapping[tuple[int, ...], float] | None = None,
+        values: Mapping | None = None,
     ) -> None:
         if len(names) < modalities:
             raise BadInput(f"names: wanted {modalities} of them, found {len(names)}.")
@@ -136,7 +138,7 @@ class SubsetLattice(Explorer):
         names, count = self.options["names"], self.modalities
         found, lines = [], ""
         for size in range(1, count + 1):
-            level = [s for s in subsets(range(count)) if len(s) == size]
+            level = list(itertools.combinations(range(count), size))
             for n, s in enumerate(level):
                 x, y = 320 + 140 * (n - (len(level) - 1) / 2) * (4 / max(4, len(level))), 30 + 70 * (count - size)
                 found.append((s, x, y))
@@ -179,10 +181,10 @@ class BoundExplorer(Explorer):
 
     def __init__(
         self,
-        x: Tensor | Sequence[float],
-        curves: Mapping[str, Tensor | Sequence],
-        truth: float | Sequence[float] | None = None,
-        settings: Sequence[float] | None = None,
+        x: Tensor | np.ndarray | Sequence,
+        curves: Mapping,
+        truth: float | int | Sequence | np.ndarray | Tensor | None = None,
+        settings: Sequence | None = None,
         axis: str = "K",
         value: str = "nats",
         setting: str = "setting",
@@ -203,7 +205,7 @@ class BoundExplorer(Explorer):
             if values.shape != (frames, len(points)) or not np.isfinite(values).all():
                 raise BadInput(f"curves[{name!r}]: wanted finite values of shape {(frames, len(points))}, found {values.shape}.")
             table[str(name)] = [[float(f"{v:.6g}") for v in row] for row in values]
-        exact = None if truth is None else np.broadcast_to(np.asarray(truth, dtype=float), frames).tolist()
+        exact = None if truth is None else np.broadcast_to(as_array(truth), frames).tolist()
         if exact is not None and not finite(exact):
             raise BadInput(f"truth: wanted finite numbers, found {exact}.")
         self._points, self._frames = len(points), frames
@@ -261,7 +263,7 @@ class InfonceMatrix(Explorer):
     temperature = traitlets.Float(1.0).tag(sync=True)
     critic = traitlets.Unicode("optimal").tag(sync=True)
 
-    def __init__(self, correlation: float = 0.9, items: int = 16, temperature: float = 1.0, critic: str = "optimal", dims: int = 4) -> None:
+    def __init__(self, correlation: float | int = 0.9, items: int = 16, temperature: float | int = 1.0, critic: str = "optimal", dims: int = 4) -> None:
         if dims not in range(1, 9):
             raise BadInput(f"dims: wanted 1 to 8, found {dims}.")
         super().__init__(

@@ -53,10 +53,10 @@ class LatentExplorer(Decoded):
     def __init__(
         self,
         decoders: Mapping[str, nn.Sequential],
-        latents: Tensor | Sequence[float],
-        starts: Mapping[str, Tensor | Sequence[float]] | None = None,
-        dims: Sequence[int] | None = None,
-        kl: Tensor | Sequence[float] | None = None,
+        latents: Tensor | Sequence,
+        starts: Mapping[str, Tensor | Sequence] | None = None,
+        dims: Sequence | None = None,
+        kl: Tensor | Sequence | None = None,
         name: str = "decoder",
         image_shape: tuple[int, int] | None = None,
         classes: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
@@ -134,7 +134,7 @@ class LatentExplorer(Decoded):
         return self._still(shown, list(z[..., read]), alt), caption, len(options["dims"])
 
 
-def _shown_dims(dims: Sequence[int] | None, kl: list[float] | None, latent: int) -> list[int]:
+def _shown_dims(dims: Sequence | None, kl: list[float] | None, latent: int) -> list[int]:
     shown = list(range(latent)) if dims is None else [int(dim) for dim in dims]
     if not shown or any(dim not in range(latent) for dim in shown) or len(set(shown)) != len(shown):
         raise BadInput(f"dims: wanted different dimensions from 0 to {latent - 1}, found {shown}.")

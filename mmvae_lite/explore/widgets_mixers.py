@@ -54,7 +54,7 @@ class StyleMixer(Decoded):
         decoders: Mapping[str, nn.Sequential],
         shared: Tensor | Mapping[str, Tensor],
         private: Mapping[str, Tensor],
-        labels: Tensor | Sequence[int] | None = None,
+        labels: Tensor | Sequence | None = None,
         name: str = "mixer",
         classes: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
         words: Mapping[str, Sequence[str]] | None = None,
@@ -204,9 +204,9 @@ class LabelDial(_Dialled):
         self,
         decoders: Mapping[str, nn.Sequential],
         codes: Tensor | Sequence,
-        private: Tensor | Sequence[float],
+        private: Tensor | Sequence,
         styles: Tensor | None = None,
-        kl: Tensor | Sequence[float] | None = None,
+        kl: Tensor | Sequence | None = None,
         classes: Sequence[str] | None = None,
         name: str = "labels",
         words: Mapping[str, Sequence[str]] | None = None,
@@ -267,11 +267,11 @@ class AttributeDial(_Dialled):
         self,
         decoders: Mapping[str, nn.Sequential],
         attributes: Sequence[str],
-        private: Tensor | Sequence[float],
+        private: Tensor | Sequence,
         styles: Tensor | None = None,
-        on: Sequence[bool] | None = None,
+        on: Sequence | None = None,
         codes: Tensor | Sequence | None = None,
-        kl: Tensor | Sequence[float] | None = None,
+        kl: Tensor | Sequence | None = None,
         name: str = "attributes",
         words: Mapping[str, Sequence[str]] | None = None,
         image_shape: tuple[int, int] | None = None,
@@ -295,7 +295,7 @@ class AttributeDial(_Dialled):
     def _picture(self) -> tuple[str, str, int]:
         pairs, z = np.array(self.options["codes"]), np.array(self.z)
 
-        def code(on: Sequence[bool]) -> np.ndarray:
+        def code(on: Sequence) -> np.ndarray:
             return pairs[np.arange(self._count), np.array(on, dtype=int)].ravel()
 
         flips = [list(self.on)] + [[v != (n == k) for n, v in enumerate(self.on)] for k in range(min(self._count, 6))]
@@ -329,8 +329,8 @@ class EntangledSlider(Decoded):
         self,
         decoders: Mapping[str, nn.Sequential],
         classes: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
-        radius: float = 2.0,
-        latents: Sequence[float] = (0.6, -0.4),
+        radius: float | int = 2.0,
+        latents: Tensor | Sequence = (0.6, -0.4),
         label: int = 0,
         name: str = "entangled",
         image_shape: tuple[int, int] | None = None,

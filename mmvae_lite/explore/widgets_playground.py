@@ -42,12 +42,12 @@ class ExpertPlayground(Explorer):
 
     def __init__(
         self,
-        means: Sequence[float] = (1.0, -1.0),
-        precisions: Sequence[float] = (2.0, 0.5),
+        means: Sequence = (1.0, -1.0),
+        precisions: Sequence = (2.0, 0.5),
         form: str = "product",
-        present: Sequence[bool] | None = None,
+        present: Sequence | None = None,
         labels: Sequence[str] | None = None,
-        truth: tuple[float, float] | Mapping[tuple[int, ...], tuple[float, float]] | None = None,
+        truth: tuple | Mapping | None = None,
     ) -> None:
         self._count = len(means)
         if self._count not in (2, 3):

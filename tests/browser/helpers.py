@@ -69,8 +69,25 @@ def _changes(page, explorer, control, act) -> None:
     assert explorer.evaluate(SEEN) != before, f"a dead control: {name}"
 
 
+def _leave(page, explorer, frame) -> None:
+    """Where a frame is already chosen, choose another one, so that choosing it changes something."""
+    if frame.get_attribute("aria-pressed") == "true":
+        explorer.query_selector("button.mx-frame:not([aria-pressed=true])").click()
+        page.evaluate(SETTLED)
+
+
+def _move_away(page, explorer) -> None:
+    """Change something, so that there is something to reset."""
+    if slider := explorer.query_selector("input[type=range]"):
+        slider.focus()
+        page.keyboard.press("Home" if slider.evaluate("s => s.value === s.max") else "End")
+    else:
+        explorer.query_selector_all("button.mx-frame:not([aria-pressed=true]), input[type=radio]:not(:checked)")[-1].click(force=True)
+    page.evaluate(SETTLED)
+
+
 def drive_every_control(page, explorer) -> int:
-    """Use every slider, button, radio, checkbox and handle; each must change what is seen. Returns how many."""
+    """Use every slider, button, radio, checkbox, text and handle; each must change what is seen. Returns how many."""
     sliders = explorer.query_selector_all("input[type=range]")
     for slider in sliders:
         slider.focus()
@@ -78,11 +95,7 @@ def drive_every_control(page, explorer) -> int:
         _changes(page, explorer, slider, lambda: page.keyboard.press("Home" if at_end else "End"))
     frames = explorer.query_selector_all("button.mx-frame")
     for frame in frames:
-        pressed = frame.get_attribute("aria-pressed") == "true"
-        if pressed:
-            sliders[0].focus()
-            page.keyboard.press("ArrowLeft")
-            page.evaluate(SETTLED)
+        _leave(page, explorer, frame)
         _changes(page, explorer, frame, frame.click)
     radios = explorer.query_selector_all("input[type=radio]")
     for radio in sorted(radios, key=lambda node: node.is_checked()):
@@ -93,10 +106,18 @@ def drive_every_control(page, explorer) -> int:
     boxes = explorer.query_selector_all("input[type=checkbox]")
     for box in boxes:
         _changes(page, explorer, box, box.click)
-    resets = explorer.query_selector_all("button:not(.mx-frame)")
+    texts = explorer.query_selector_all("textarea")
+    for text in texts:
+        _changes(page, explorer, text, lambda text=text: text.fill("white wings"))
+    resets = explorer.query_selector_all("button:not(.mx-frame):not(.mx-play)")
     for reset in resets:
+        _move_away(page, explorer)
         _changes(page, explorer, reset, reset.click)
-    return sum(map(len, (sliders, frames, radios, handles, boxes, resets)))
+    players = explorer.query_selector_all("button.mx-play")
+    for player in players:
+        player.click()
+        page.wait_for_function("button => !button.disabled", arg=player)
+    return sum(map(len, (sliders, frames, radios, handles, boxes, texts, resets, players)))
 
 
 def drag(page, handle, right: float, down: float) -> None:
@@ -116,6 +137,8 @@ def pixels_move(page, explorer, touch: bool = False) -> None:
     """A slider by mouse, by keyboard and by finger changes the rendered picture itself, not only the DOM."""
     slider = explorer.query_selector("input[type=range]")
     picture = explorer.query_selector(".mx-picture, .mx-plot")
+    if slider is None or picture is None:
+        return
     slider.scroll_into_view_if_needed()
     before = picture.screenshot()
     box = slider.bounding_box()
@@ -131,6 +154,6 @@ def pixels_move(page, explorer, touch: bool = False) -> None:
     assert by_keyboard != by_mouse, "the keyboard moved a slider and no pixel changed"
     if touch:
         box = slider.bounding_box()
-        page.touchscreen.tap(box["x"] + 0.85 * box["width"], box["y"] + box["height"] / 2)
+        page.touchscreen.tap(box["x"] + 0.55 * box["width"], box["y"] + box["height"] / 2)
         page.evaluate(SETTLED)
         assert picture.screenshot() != by_keyboard, "a finger moved a slider and no pixel changed"

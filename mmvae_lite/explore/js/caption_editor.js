@@ -21,7 +21,7 @@ function renderCaptionEditor(context) {
     const ids = [...words.map((word) => number.get(word) ?? RARE), END];
     while (ids.length < options.positions) ids.push(PADDING);
     const strange = [...new Set(words.filter((word) => !number.has(word)))];
-    const known = strange.length ? ` Not in its vocabulary: ${strange.join(", ")}.` : "";
+    const known = strange.length ? ` Not in its vocabulary: ${strange.join(", ")}.` : " All of them are in its vocabulary.";
     studio.show("words", "words", ids, (z) => {
       const latent = Array.from(z);
       outputs.show(() => latent, (text) => say(`${words.length} words.${known} ${text}`));

@@ -44,7 +44,8 @@ function renderConcreteSimplex(context) {
       show: () => dials.forEach(({ show }, k) => show(model.get(key)[k], formatNumber(model.get(key)[k]))),
     };
   }
-  const temperature = createDial("temperature T", { label: "temperature", min: 0.1, max: 3, step: 0.02, onInput: (value) => write({ temperature: value }) });
+  const temperature = createDial("temperature T", { label: "temperature", min: -2.3, max: 1.09, step: 0.01, onInput: (value) => write({ temperature: clamp(Math.exp(value), 0.1, 3) }) });
+  const holder = create("div", { class: "mx-side" });
   const tiles = createTiles([...options.classes.map((name) => `P(argmax = ${name})`), "draws near a corner"]);
 
   // Barycentric coordinates of the pixels inside the triangle, once.
@@ -65,8 +66,10 @@ function renderConcreteSimplex(context) {
     const sum = logits.map((v, k) => v + second[k]);
     const used = { first: logits, second, densities: sum, classes: sum }[show];
     choice.show(show);
+    const wanted = show === "first" ? [rows[0]] : show === "second" ? [rows[1]] : rows; // a slider that changes nothing is not shown
+    if (holder.childElementCount !== wanted.length || holder.firstChild !== wanted[0].node) holder.replaceChildren(...wanted.map(({ node }) => node));
     rows.forEach((row) => row.show());
-    temperature.show(T, formatNumber(T));
+    temperature.show(Math.log(T), formatNumber(T));
     let top = -Infinity;
     inside.forEach(([, z], n) => {
       heights[n] = show === "densities" ? concreteLogDensity(logits, T, z) + concreteLogDensity(second, T, z) : concreteLogDensity(used, T, z);
@@ -106,6 +109,6 @@ function renderConcreteSimplex(context) {
     create("div", { class: "mx-head" }, choice.node, reset()),
     create("div", { class: "mx-main" },
       create("div", { class: "mx-view" }, create("div", { class: "mx-triangle-box mx-picture" }, canvas, overlay)),
-      create("div", { class: "mx-side" }, create("div", { class: "mx-dials" }, temperature.node), ...rows.map(({ node }) => node))),
+      create("div", { class: "mx-side" }, create("div", { class: "mx-dials" }, temperature.node), holder)),
     message, tiles.node], paint);
 }

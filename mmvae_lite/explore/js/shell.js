@@ -169,19 +169,24 @@ function defineExplorer(tag, render) {
   });
 }
 
-/** Move a slider back and forth; report draw time and the time from input to painted frame. */
+/** Move a slider back and forth, or pick one thing after the other; report draw time and the time from input to painted frame. */
 async function measureLatency(element, moves = 40) {
   const slider = element.querySelector("input[type=range]");
+  const picks = [...element.querySelectorAll(".mx-frame, input[type=radio]")];
   const live = element.matches("[data-ms]") ? element : element.querySelector("[data-ms]");
   const samples = [];
-  const before = slider.value;
+  const slide = (value) => {
+    slider.value = value;
+    slider.dispatchEvent(new Event("input", { bubbles: true }));
+  };
+  const before = slider?.value;
   for (let n = 0; n < moves; n++) {
     await new Promise(requestAnimationFrame);
     const start = performance.now();
-    slider.value = Number(slider.min) + (0.2 + 0.6 * ((n * 7) % 11) / 11) * (slider.max - slider.min);
-    slider.dispatchEvent(new Event("input", { bubbles: true }));
+    if (slider) slide(Number(slider.min) + (0.2 + 0.6 * ((n * 7) % 11) / 11) * (slider.max - slider.min));
+    else picks[(n * 7) % picks.length].click();
     await new Promise(requestAnimationFrame);
-    while (live.dataset.urgent) await new Promise(requestAnimationFrame); // a worker is at it
+    while (live.dataset.urgent !== undefined) await new Promise(requestAnimationFrame); // a worker is at it
     await new Promise((resolve) => {
       const channel = new MessageChannel();
       channel.port1.onmessage = resolve;
@@ -189,7 +194,6 @@ async function measureLatency(element, moves = 40) {
     });
     samples.push({ draw: Number(live.dataset.ms), painted: performance.now() - start });
   }
-  slider.value = before;
-  slider.dispatchEvent(new Event("input", { bubbles: true }));
+  if (slider) slide(before);
   return samples;
 }
