@@ -6,29 +6,48 @@ import argparse
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mmvae_lite import __version__
 from mmvae_lite.results import PROFILES
 
 OK, FAILED, USAGE, UNFINISHED, INTERRUPTED = 0, 1, 2, 3, 130
 
+WELCOME = """\
+mmvae trains and measures the experiments of five papers on multimodal
+variational autoencoders.  It needs no data and no GPU to begin:
+
+  mmvae list --paper m2vae                  what there is of one paper
+  mmvae reproduce m2vae-mog                 train, measure, write a result file
+  mmvae data                                which data are here, how to get more
+
+Add --profile smoke to see it work in seconds.  More: mmvae --help
+"""
 EXAMPLES = """\
 examples:
-  mmvae list --paper dmvae_l               what there is of one paper
-  mmvae train dmvae_l-mnist-0.2            the small profile, on this machine, in a minute or two
-  mmvae reproduce pvae-speech --profile paper --seed 0 --minutes 9
-                                           nine minutes of the full size; run it again to go on
-  mmvae reproduce --next --minutes 30      whatever is missing and worth most
-  mmvae data fetch mnist                   download a data set into the cache
+  mmvae list --paper dmvae_l         what there is of one paper
+  mmvae train dmvae_l-mnist-0.2      the small size, in a minute or two
+  mmvae evaluate dmvae_l-mnist-0.2   its measurements
+  mmvae reproduce pvae-speech --profile paper --minutes 9
+                                     nine minutes of the full size;
+                                     run it again to go on
+  mmvae reproduce --next --minutes 30
+                                     what is missing and worth most
+  mmvae data fetch mnist             download a data set into the cache
 
-Data are looked for in the folder that MMVAE_DATA names, then in the cache, then in the package.  Checkpoints go to
-MMVAE_RUNS or ./runs, results to MMVAE_RESULTS or ./results.
-exit codes: 0 done, 1 failed (one sentence says why), 2 wrong usage, 3 the minutes were over first, 130 interrupted;
-after 3 and 130 the checkpoint holds the run.
+Data are looked for in the folder that MMVAE_DATA names, then in the cache,
+then in the package.  Checkpoints go to MMVAE_RUNS or ./runs, results to
+MMVAE_RESULTS or ./results.
+
+exit codes: 0 done; 1 failed, and one sentence says why; 2 wrong usage;
+3 the minutes were over first; 130 interrupted.  After 3 and 130 the
+checkpoint holds the run, and the same command goes on with it (train wants
+--resume).
 """
 
 
@@ -38,6 +57,9 @@ class Usage(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
+    if not (sys.argv[1:] if arguments is None else arguments):
+        print(WELCOME, end="")
+        return OK
     try:
         args = _parser().parse_args(arguments)
     except SystemExit as e:  # argparse has said what is wrong
@@ -75,9 +97,10 @@ def _sentence(error: BaseException) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="mmvae", description="Train, measure and explore the models of five papers on multimodal variational autoencoders.",
+        prog="mmvae", description="Train, measure and explore the models of five papers on multimodal\nvariational autoencoders.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"mmvae_lite {__version__}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     verb = verbs.add_parser("list", help="show the experiments, their data and the results found")
@@ -129,8 +152,8 @@ def _one(verb: argparse.ArgumentParser) -> None:
 def _how(verb: argparse.ArgumentParser, minutes: bool = True) -> None:
     verb.add_argument("--profile", choices=PROFILES, help="smoke: seconds, to see that it works; lite: a minute or two on one core; "
                       "paper: the paper's sizes (lite unless given, paper with --next)")  # fmt: skip
-    verb.add_argument("--seed", type=int, default=0, metavar="N")
-    verb.add_argument("--device", default="auto", help="auto, cpu or cuda; auto takes a GPU where there is one")
+    verb.add_argument("--seed", type=_seed, default=0, metavar="N", help="what all random draws follow from (0)")
+    verb.add_argument("--device", type=_device, default="auto", help="auto, cpu, cuda or cuda:1; auto takes a GPU where there is one")
     verb.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="change a setting of the experiment; may be repeated")
     verb.add_argument("--json", action="store_true", help="the outcome as JSON on standard output")
     if minutes:
@@ -138,23 +161,38 @@ def _how(verb: argparse.ArgumentParser, minutes: bool = True) -> None:
 
 
 def _minutes(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"found {text}, wanted a number above 0")
+        raise argparse.ArgumentTypeError(f"found {text!r}, wanted a number above 0")
     return value
 
 
+def _seed(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"found {text!r}, wanted a whole number from 0 to {2**32 - 1}")
+    return int(text)
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]+)?", text):
+        raise argparse.ArgumentTypeError(f"found {text!r}, wanted auto, cpu or cuda")
+    return text
+
+
 def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"found {text!r}, wanted a whole number of at least 1")
     return int(text)
 
 
 def _seeds(text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"found {text!r}, wanted whole numbers with commas between them") from None
+        return tuple(dict.fromkeys(_seed(part.strip()) for part in text.split(",")))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"found {text!r}, wanted whole numbers with commas between them, such as 0,1,2") from None
 
 
 def _value(text: str) -> object:
@@ -314,8 +352,9 @@ def _evaluate(args: argparse.Namespace) -> int:
     run = _run(args, args.name)
 
     def work() -> dict[str, object]:
-        metrics = running.evaluate(run, _trained(run, args))
-        return _outcome(run, "measured", f"{run.title}\n{_table(metrics)}", metrics=metrics)
+        trained = _trained(run, args)
+        metrics, stand_in = running.evaluate(run, trained), trained.data.stand_in
+        return _outcome(run, "measured", f"{run.title}\n{_table(metrics)}{_notes(run, stand_in)}", metrics=metrics, stand_in=stand_in)
 
     return _end(args, *_attempt(run, work))
 
@@ -323,6 +362,12 @@ def _evaluate(args: argparse.Namespace) -> int:
 def _table(metrics: dict[str, dict[str, float]]) -> str:
     width = max(map(len, metrics), default=0)
     return "\n".join(f"  {name:<{width}}  {m['value']:.4g}" + (f"  (n = {m['n']:g})" if "n" in m else "") for name, m in metrics.items())
+
+
+def _notes(run, stand_in: bool) -> str:
+    """Why the values above must not stand beside the paper's, if they must not."""
+    why = [f"the {run.profile} size"] * (run.profile != "paper") + ["data that stand in for the paper's"] * stand_in
+    return f"\n  not comparable with the paper: {', and '.join(why)}" if why else ""
 
 
 def _reproduce(args: argparse.Namespace) -> int:
@@ -345,8 +390,9 @@ def _named(args: argparse.Namespace) -> int:
     for run in runs:
         def work(run=run) -> dict[str, object]:
             path = running.reproduce(run, args.device, max(0.0, end - time.monotonic()))
-            metrics = read_result(path)["metrics"]
-            return _outcome(run, "done", f"{run.title}: {path}\n{_table(metrics)}", metrics=metrics, result=str(path))
+            record = read_result(path)
+            metrics, notes = record["metrics"], _notes(run, record["data"]["stand_in"])
+            return _outcome(run, "done", f"{run.title}: {path}\n{_table(metrics)}{notes}", metrics=metrics, result=str(path), stand_in=record["data"]["stand_in"])
 
         code, outcome = _attempt(run, work)
         outcomes.append(outcome)
@@ -398,14 +444,14 @@ def _list(args: argparse.Namespace) -> int:
         print(json.dumps({"experiments": rows}, ensure_ascii=False))
         return OK
     width = max(len(r["name"]) for r in rows)
-    wide = shutil.get_terminal_size((130, 24)).columns
+    wide = shutil.get_terminal_size((130, 24)).columns if sys.stdout.isatty() else 1000
     for paper, title in PAPERS.items():
         here = [r for r in rows if r["paper"] == paper]
         if here:
             print(f"\n{title}  (--paper {paper})")
         for r in here:
-            print(f"  {r['name']:<{width}}  {r['source']:<44}  {r['at_hand']:<9}  {' '.join(r['results'])}"[:wide].rstrip())
-    print("\nThe fourth column says which data are at hand.  Profiles: smoke, lite, paper.  Start with: mmvae train NAME")
+            print(f"  {r['name']:<{width}}  {r['at_hand']:<8}  {r['source']}{'  done: ' * bool(r['results'])}{' '.join(r['results'])}"[:wide].rstrip())
+    print("\nSecond column: whether it would train on the paper's data (real), on what\nstands in for them, or lacks them (missing); see mmvae data.\nStart with: mmvae train NAME --profile smoke")
     return OK
 
 
@@ -423,7 +469,7 @@ def _data(args: argparse.Namespace) -> int:
         print(json.dumps({"data": rows}, ensure_ascii=False))
         return OK
     for row in rows:
-        print(f"{row['name']:<16}{row['state']:<12}{row['words']}")
+        print(f"{row['name']:<16}{row['state']:<10}{row['words']}")
     return OK
 
 

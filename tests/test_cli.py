@@ -99,11 +99,19 @@ def test_several_seeds_give_several_results_and_a_setting_another_name(capsys, f
         (["reproduce"], "wants names of experiments or --next"),
         (["reproduce", "--next", NAME], "wants names of experiments or --next"),
         (["reproduce", NAME, "--seeds", "a"], "wanted whole numbers"),
+        (["train", NAME, "--seed", "-1"], "found '-1', wanted a whole number from 0"),
+        (["train", NAME, "--seed", str(2**32)], "wanted a whole number from 0 to 4294967295"),
+        (["train", NAME, "--minutes", "soon"], "found 'soon', wanted a number above 0"),
+        (["train", NAME, "--minutes", "nan"], "found 'nan', wanted a number above 0"),
+        (["train", NAME, "--device", "banana"], "found 'banana', wanted auto, cpu or cuda"),
+        (["train", NAME, "--set", "beta=much"], "option beta of m2vae-mog: found 'much', wanted a number"),
+        (["train", "dmvae_d-street", "--set", "preset=foo"], "unknown preset 'foo', known: 'code', 'paper'"),
+        (["reproduce", "--next", "--workers", "0"], "found '0', wanted a whole number of at least 1"),
         (["list", "--paper", "nobody"], "wanted one of pvae"),
         (["data", "fetch"], "wants the NAME"),
         (["train", NAME, "--out", "/nowhere/at/all/w.safetensors"], "there is no folder"),
         (["fly"], "invalid choice: 'fly'"),
-        ([], "COMMAND"),
+        (["--fly"], "COMMAND"),
     ],
 )
 def test_wrong_usage_is_2_and_says_why(capsys, arguments, words):
@@ -138,6 +146,34 @@ def test_help_shows_examples_and_every_command(capsys):
     assert code == 0 and "examples:" in out and "exit codes:" in out
     assert all(verb in out for verb in ("list", "train", "evaluate", "reproduce", "data", "explore"))
     assert mmvae(capsys, "reproduce", "--help")[0] == 0
+
+
+def test_without_a_word_it_says_what_it_is_and_what_to_type_first(capsys):
+    code, out, err = mmvae(capsys)
+    assert code == 0 and err == "" and max(map(len, out.splitlines())) <= 80
+    typed = [line.split("  ")[1].split()[1:] for line in out.splitlines() if line.startswith("  mmvae ")]
+    assert len(typed) == 3 and [words[0] for words in typed] == ["list", "reproduce", "data"]
+    for words in typed:
+        assert cli._parser().parse_args(words).command
+    assert typed[1][1] in EXPERIMENTS
+
+
+def test_help_and_lists_fit_eighty_columns(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for arguments in (["--help"], ["train", "--help"], ["reproduce", "--help"], ["data", "--help"]):
+        assert max(map(len, mmvae(capsys, *arguments)[1].splitlines())) <= 80
+    code, out, _ = mmvae(capsys, "list")
+    assert all(re.search(rf"(?m)^  {re.escape(name)} +(real|stand-in|missing)  ", out) for name in EXPERIMENTS)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert max(map(len, mmvae(capsys, "list")[1].splitlines())) <= 80
+    assert mmvae(capsys, "--version")[0] == 0
+
+
+def test_numbers_that_must_not_stand_beside_the_paper_say_so(capsys):
+    _, out, _ = mmvae(capsys, "reproduce", NAME, "--profile", "smoke")
+    assert out.rstrip().endswith("not comparable with the paper: the smoke size")
+    run = Run(EXPERIMENTS[NAME], "paper")
+    assert cli._notes(run, False) == "" and "stand in for the paper's" in cli._notes(run, True)
 
 
 def test_too_little_time_is_3_and_the_next_call_goes_on(capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -66,12 +67,13 @@ class Experiment:
     def with_options(self, **options: object) -> Experiment:
         """The same experiment with other settings, under a name that says which; see `options`.
 
-        Raises KeyError for an option that it does not have.
+        Raises KeyError for an option that it does not have, ValueError for a value that it cannot have.
         """
         if not options:
             return self
         for key in options:
             check_name(f"option of {self.name}", key, self.options())
+            _check_option(f"option {key} of {self.name}", options[key], self.options()[key])
         suffix = "".join(f"--{key}-{_plain(value)}" for key, value in sorted(options.items()))
         return replace(self.maker(**{**self.arguments, **options}), name=self.name + suffix)
 
@@ -88,6 +90,18 @@ class Experiment:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return self.model(profile, data)
+
+
+def _check_option(what: str, value: object, usual: object) -> None:
+    """Raise ValueError unless the value is a word where the usual one is, else a finite number, whole where that is."""
+    if isinstance(usual, str):
+        good, wanted = isinstance(value, str), f"a word such as {usual!r}"
+    elif isinstance(usual, int):
+        good, wanted = isinstance(value, int) and not isinstance(value, bool) and value >= 1, "a whole number of at least 1"
+    else:
+        good, wanted = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value), "a number"
+    if not good:
+        raise ValueError(f"{what}: found {value!r}, wanted {wanted}")
 
 
 def _plain(value: object) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mmvae_lite.data.parts import MultimodalSet, Part, as_float
 from mmvae_lite.distributions import kl
 from mmvae_lite.evaluation import cca, clustering, coherence, frechet, probes, semi_supervised
+from mmvae_lite.evaluation import latents as divergences
 from mmvae_lite.evaluation._common import latents, posteriors
 from mmvae_lite.evaluation.bird_features import bird_features
 from mmvae_lite.evaluation.classifiers import SHIPPED, accuracy, classifier, train_classifier
@@ -161,6 +162,41 @@ def purities(model: nn.Module, data: MultimodalSet, seed: int, private: bool) ->
             found = clustering.cluster_purity(z, data.test.classes, seed=seed)
             metrics[f"purity_{kind}_{m}"] = {**value(found["value"], found["n"], 100.0), "unit": "%", "random": 100 * found["random"]}
     return metrics
+
+
+def elbows(model: nn.Module, data: MultimodalSet, profile: str, seed: int) -> Metrics:
+    """`elbow_shared_m`: the number of clusters at the elbow of the inertia curve of x_m's shared means, with the curve itself."""
+    ks, restarts = ((2, 6, 10, 15, 20), 1) if profile == "smoke" else (tuple(range(2, 21)), 10 if profile == "paper" else 3)
+    found = {}
+    for m in data.test.batch:
+        curve = clustering.inertia_curve(latents(posteriors(model, data.test, (m,), "shared"), False), ks, restarts, seed)
+        found[f"elbow_shared_{m}"] = value(clustering.elbow(curve), len(data.test), curve={str(k): inertia for k, inertia in curve.items()})
+    return found
+
+
+@torch.no_grad()
+def swap_accuracies(model: nn.Module, data: MultimodalSet, judges: Mapping[str, object], seed: int) -> Metrics:
+    """`swap_accuracy_m`: how often x_m decoded with another item's style is still read as its own class, both inferred from x_m."""
+    other, device = torch.randperm(len(data.test), generator=generator(seed)), device_of(model)
+    found = {}
+    for m, read in judges.items():
+        hits = []
+        for start in range(0, len(data.test), CHUNK):
+            rows = slice(start, start + CHUNK)
+            content, style = (data.test.take(chosen)[m].to(device) for chosen in (rows, other[rows]))
+            hits.append(read(model.swap({m: content}, {m: style})[m]).argmax(-1).cpu() == data.test.classes[rows])
+        found[f"swap_accuracy_{m}"] = mean_of(torch.cat(hits))
+        rows = slice(0, CHUNK)
+        found[f"classifier_accuracy_{m}"] = value(accuracy(read, data.test.take(rows)[m].to(device), data.test.classes[rows].to(device)), min(CHUNK, len(data.test)))
+    return found
+
+
+def dimension_kls(model: nn.Module, data: MultimodalSet) -> Metrics:
+    """`kl_m`, from the posterior given x_m to the prior, and the symmetric `kl_a_b` between two posteriors, with every dimension's."""
+    part = spread_out(data.test, CHUNK)
+    batch = {m: x.to(device_of(model)) for m, x in part.take(slice(None)).items()}
+    found = divergences.expert_divergences(model, batch)
+    return {f"kl_{name.replace(' | ', '_')}": value(float(each.sum()), len(part), unit="nats", dimensions=each.tolist()) for name, each in found.items()}
 
 
 def latent_accuracies(model: nn.Module, data: MultimodalSet, profile: str, seed: int, sampled: bool, given: Mapping[str, Sequence[str]]) -> Metrics:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from torch import nn
 
+from mmvae_lite.checks import check_name
 from mmvae_lite.data.digit_sets import add_noise
 from mmvae_lite.data.parts import MultimodalSet
 from mmvae_lite.distributions import LaplaceLikelihood
@@ -97,6 +98,7 @@ def single(which: str, modalities: list[str], networks, weights: Mapping[str, fl
 
 def on_street(which: str = "dmvae_d", *, preset: str = "code", epochs: int = 50) -> Experiment:
     """DMVAE or MVAE on digits with house numbers; MMVAE's row is that of its own paper."""
+    check_name("preset", preset, ("code", "paper"))
     settings = renamed(DMVAE_D.PRESETS[preset])
 
     def model(profile: str, data: MultimodalSet) -> nn.Module:
@@ -140,6 +142,7 @@ def street_metrics(model: nn.Module, data: MultimodalSet, profile: str, seed: in
 
 def on_noisy(which: str, modalities: int, *, preset: str = "code_paired", lr: float | int | None = None, epochs: int = 300, samples: int = 30) -> Experiment:
     """DMVAE, MVAE or MMVAE on several noisy digits of one class, with clean targets.  samples: K of MMVAE."""
+    check_name("preset", preset, ("code_paired", "paper_paired"))
     settings = DMVAE_D.PRESETS[preset]
     names = [f"x{m}" for m in range(1, modalities + 1)]
 
@@ -171,6 +174,8 @@ def on_noisy(which: str, modalities: int, *, preset: str = "code_paired", lr: fl
         data_name="noisy-digits", data=data, model=model, training=training, measure=measure,
         metrics=("coherence_leave_one_out", "classifier_accuracy", "frechet_class_leave_one_out"),
         deviations=("the weights of the authors' program (beta 10, step 1e-3) and not those of the text (100, 3e-3)" if preset == "code_paired" else "the text's weights",
+                    *(("batches of 128 for 50 epochs, with as many steps as the others have or more",) if which == "mmvae" else ()),
+                    *(("its likelihoods and networks are those of DMVAE; its terms have equal weights",) if which != "dmvae_d" else ()),
                     "Fréchet distances on our own small network"),
     )  # fmt: skip
 

@@ -51,8 +51,7 @@ class LabelledBatches:
     """
 
     def __init__(self, part: Part, fraction: float | int, timing: str, seed: int) -> None:
-        if timing not in ("released", "interleaved"):
-            raise ValueError(f"timing: found {timing!r}, wanted 'released' or 'interleaved'")
+        _check_timing(timing)
         self.part, self.size = part, batch_size(fraction)
         self.steps = len(part) // self.size
         self.paired = paired_batches(len(part), fraction, self.size, torch.Generator().manual_seed(seed))
@@ -76,6 +75,11 @@ class LabelledBatches:
 
     def _batch(self, k: int, device: torch.device) -> dict[str, Tensor]:
         return {m: x.to(device) for m, x in self.part.take(slice(k * self.size, (k + 1) * self.size)).items()}
+
+
+def _check_timing(timing: str) -> None:
+    if timing not in ("released", "interleaved"):
+        raise ValueError(f"timing: found {timing!r}, wanted 'released' or 'interleaved'")
 
 
 def _image(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -114,6 +118,7 @@ def dmvae_l(
     epochs: int | None = None,
 ) -> Experiment:
     """DMVAE-L on images with labels.  `timing`: see `LabelledBatches`; `label`: lambda; `beta`: weight of the image's TC."""
+    _check_timing(timing)
     images, title = SETS[kind]
     weight = label_weight(kind, fraction, discrete, timing) if label is None else float(label)
     shared = (1, 10) if discrete else 10
@@ -207,6 +212,8 @@ def telbo(kind: str, fraction: float | int, *, timing: str = "released", epochs:
 
 
 def _comparator(which, kind, fraction, images, title, model, timing, epochs, warmup, deviations) -> Experiment:
+    _check_timing("released" if timing == "all" else timing)
+
     def training(profile: str, data: MultimodalSet, seed: int) -> Training:
         length = {"smoke": 1, "lite": lite_epochs("mnist", data, 2500)}.get(profile, epochs)
         warm = kl_warmup(warmup * length)
@@ -231,7 +238,8 @@ MEASURED = ("accuracy", "accuracy_validation", "coherence_label_to_image", "clas
 
 
 def measure(model: nn.Module, data: MultimodalSet, profile: str, seed: int) -> dict:
-    """The label decoded from one draw of the shared latent given the image, on the test set and on held-out training images.
+    """The label decoded from the image alone, on the test set and on held-out training images: from one relaxed draw of a
+    discrete shared latent, from the mean of another.
 
     The coherence is the share of images decoded from a label that our classifier reads as that label.
     """

@@ -66,13 +66,16 @@ def on_pairs(which: str, kind: str, *, epochs: int = 100, beta: float | int = 1.
         if not mog:
             judges = {m: measures.judge(m, data, measures.device_of(model), profile) for m in PICTURES}
             metrics |= measures.coherences(model, data, judges, seed)
+            for a, b in (PICTURES, PICTURES[::-1]):
+                metrics |= measures.distances({b: measures.made(model, data, b, (a,), seed)}, data, f"{a}_to_{b}")
         return metrics
 
     names = ("w", "x") if mog else PICTURES
-    classes = () if mog else ("coherence_digit_to_garment", "coherence_garment_to_digit", "classifier_accuracy_digit", "classifier_accuracy_garment")
+    classes = () if mog else ("coherence_digit_to_garment", "coherence_garment_to_digit", "classifier_accuracy_digit", "classifier_accuracy_garment",
+                               "frechet_digit_to_garment", "frechet_garment_to_digit")  # fmt: skip
     return Experiment(
         name=f"{which}-{kind}", paper="m2vae", source=f"Section 3, {KINDS[kind]}, {MODELS[which]}", data_name="mog" if mog else "entangled",
-        data=load(kind), model=model, training=training, measure=measure,
+        data_options={} if mog else {"kind": kind}, data=load(kind), model=model, training=training, measure=measure,
         metrics=("elbo", *(f"elbo_given_{m}" for m in names), *classes),
         deviations=("epochs, batches and beta are not stated: 100, 1024 and 1", "samples with exp(logvar / 2), where the authors' program has exp(logvar)",
                     *(() if kind in ("m", "mog") else ("pairs from our own generators, so that no value compares with the paper's, but their difference",)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from mmvae_lite.checks import check_name
 from mmvae_lite.data.parts import MultimodalSet
 from mmvae_lite.distributions import CategoricalLikelihood, LaplaceLikelihood
 from mmvae_lite.evaluation import likelihood
@@ -41,6 +42,7 @@ def with_sigmoid(networks: dict) -> dict:
 
 def on_street(product: bool = False, *, preset: str = "code", samples: int = 30, epochs: int = 30, scale: float | int = SCALE) -> Experiment:
     """MMVAE, or MVAE in its place.  samples: K; scale: of the likelihoods."""
+    check_name("preset", preset, MMVAE.PRESETS)
     settings = renamed(MMVAE.PRESETS[preset])
 
     def model(profile: str, data: MultimodalSet) -> nn.Module:
@@ -55,13 +57,14 @@ def on_street(product: bool = False, *, preset: str = "code", samples: int = 30,
         return Training({"smoke": 1, "lite": 1}.get(profile, epochs), 128, optimizers=amsgrad)
 
     def measure(model: nn.Module, data: MultimodalSet, profile: str, seed: int) -> Metrics:
-        return street_metrics(model, data, profile, seed, prior=True, sampled=True) | likelihoods_of(model, data, profile, seed)
+        found = street_metrics(model, data, profile, seed, prior=True, sampled=True) | measures.dimension_kls(model, data)
+        return found | likelihoods_of(model, data, profile, seed)
 
     return Experiment(
         name="mmvae_product-street" if product else "mmvae-street", paper="mmvae",
         source="Tables 1 to 3, " + ("its twin, a product of experts" if product else "MMVAE"), data_name="digits-street",
         data=street, model=model, training=training, measure=measure,
-        metrics=STREET_METRICS + PRIOR_METRICS + tuple(f"log_likelihood_{name}" for name in LIKELIHOODS),
+        metrics=STREET_METRICS + PRIOR_METRICS + ("kl_digit", "kl_street", "kl_digit_street") + tuple(f"log_likelihood_{name}" for name in LIKELIHOODS),
         deviations=("the estimator and the weights of the authors' program", "likelihoods without weights, each a marginal by the proposal that its name says",
                     "Fréchet distances on our own small networks"),
     )  # fmt: skip

@@ -85,9 +85,12 @@ def pvae(name: str = "pvae", row: str = "PVAE", *, contrast: float | int = 10.0,
         return PVAE(**pvae_networks(units=units or UNITS[profile], **shape(data)), likelihoods=likelihoods(), **{**PVAE.PRESETS["paper"], "alpha_cm": contrast})
 
     metrics = tuple(f"purity_{kind}_{m}" for m in MODALITIES for kind in ("shared", "private"))
+    metrics += tuple(f"{name}_{m}" for m in MODALITIES for name in ("elbow_shared", "swap_accuracy", "classifier_accuracy"))
 
     def measure(model: nn.Module, data: MultimodalSet, profile: str, seed: int) -> Metrics:
-        return measures.purities(model, data, seed, private=True)
+        judges = {m: measures.judge(m, data, measures.device_of(model), profile) for m in MODALITIES}
+        found = measures.purities(model, data, seed, private=True) | measures.elbows(model, data, profile, seed)
+        return found | measures.swap_accuracies(model, data, judges, seed)
 
     return _experiment(name, row, model, measure, metrics, updates)
 
