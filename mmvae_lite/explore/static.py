@@ -26,12 +26,13 @@ def element(
 ) -> str:
     """HTML of `<tag>` with its state as JSON and its weights `(name, sha256, bytes)` as base64.
 
-    `rows` is the number of slider rows, from which the stylesheet knows the height of the live form.
+    `rows` is the number of slider rows; from it, and from how many outputs sound, the stylesheet knows the height of the live form.
     """
     spec = json.dumps(state, allow_nan=False).replace("<", "\\u003c")
+    sounding = sum(info["kind"] == "speech" for info in state.get("options", {}).get("outputs", {}).values())
     blocks = [] if weights is None else [weights[2][n : n + BLOCK] for n in range(0, len(weights[2]), BLOCK)]
     parts = [
-        f'<{tag}><div class="mx-static" style="--mx-rows:{rows}">{picture}<p>{html.escape(caption)}</p></div>',
+        f'<{tag}><div class="mx-static" style="--mx-rows:{rows};--mx-sounds:{sounding}">{picture}<p>{html.escape(caption)}</p></div>',
         f'<script type="application/json" class="explorer-spec">{spec}</script>',
     ]
     for number, block in enumerate(blocks):

@@ -12,6 +12,7 @@ from mmvae_lite import explore
 from mmvae_lite.data import PAIRED, audio
 from mmvae_lite.distributions import Concrete, Normal
 from mmvae_lite.experts import Mixture
+from mmvae_lite.explore.bundle import module as explore_module
 from mmvae_lite.explore.widgets_base import SOUND
 from mmvae_lite.information import info_nce_from_scores
 
@@ -78,6 +79,41 @@ def test_accessible_and_said_in_words(open_page, tag, dark):
     page.watch.check()
     found = [v for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")]
     assert not found, json.dumps(found, indent=1)[:3000]
+
+
+@pytest.mark.parametrize("touch", [False, True], ids=["desktop", "phone"])
+def test_the_page_below_moves_little_when_an_explorer_takes_over(open_page, touch):
+    """Heights are made for the usual number of modalities and sliders; the samples here have fewer."""
+    for tag in ("concrete-simplex", "subset-lattice", "infonce-matrix", "expert-playground"):
+        heights = []
+        for javascript in (False, True):
+            page = open_page(tag, width=360 if touch else 1280, touch=touch, javascript=javascript)
+            if javascript:
+                wake(page)
+            heights.append(page.query_selector(tag).bounding_box()["height"])
+        assert heights[1] == pytest.approx(heights[0], abs=60), tag
+
+
+@pytest.mark.parametrize("tag", KINDS)
+def test_the_widgets_module_stands_alone(open_page, kinds, tag):
+    """What JupyterLab imports draws the explorer with nothing else on the page."""
+    page = open_page("empty")
+    explorer = kinds[tag]
+    state = {key: explorer.trait_values()[key] for key in (*explorer.KEYS, "options")}
+    weights = base64.b64encode(getattr(explorer, "weights", b"")).decode()
+    page.evaluate(
+        """async ([source, state, weights]) => {
+            state.weights = new DataView(Uint8Array.from(atob(weights), c => c.charCodeAt(0)).buffer);
+            const module = await import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+            const model = { get: key => state[key], set: (key, value) => { state[key] = value; }, save_changes() {}, on() {}, off() {} };
+            const el = document.body.appendChild(document.createElement("div"));
+            const stop = module.default.render({ model, el });
+            if (!el.querySelector(".mx-body") || el.dataset.ms === undefined) throw new Error("nothing was drawn");
+            stop();
+        }""",
+        [explore_module(tag), state, weights],
+    )
+    page.watch.check()
 
 
 def decoded(page, spec, weights, name, z):
