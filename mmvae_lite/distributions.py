@@ -141,7 +141,7 @@ def kl(q: Normal | Laplace, p: Normal | Laplace, reduce: bool = True) -> Float[T
 
 @dataclass(frozen=True)
 class Concrete:
-    """A relaxed one-hot vector on the simplex (Maddison et al. 2017; Jang et al. 2017).
+    """A relaxed one-hot vector on the simplex; equation `eq-gumbel-max` of the book (Maddison et al. 2017; Jang et al. 2017).
 
     `logits` are the unnormalised log class weights, [*batch, classes]; adding a constant to them changes
     nothing.  Several categorical variables at once are one more batch axis, [batch, variables, classes].
@@ -180,7 +180,10 @@ class Concrete:
     def rsample(
         self, samples: tuple[int, ...] = (), generator: torch.Generator | None = None
     ) -> Float[Tensor, "..."]:
-        """Draw softmax((logits + Gumbel noise) / temperature), shape [*samples, *batch, classes]."""
+        """Draw softmax((logits + Gumbel noise) / temperature), shape [*samples, *batch, classes].
+
+        Equation `eq-concrete-draw` of the book (Lee and Pavlovic 2020, equation 6).
+        """
         waits = torch.empty((*samples, *self.logits.shape), dtype=self.logits.dtype, device=self.logits.device)
         waits.exponential_(generator=generator).clamp_min_(torch.finfo(waits.dtype).tiny)
         return ((self.logits - waits.log()) / self.temperature).softmax(-1)
@@ -188,7 +191,8 @@ class Concrete:
     def log_prob(self, z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """log density over all coordinates but the last: [*samples, *batch, classes] -> [*samples, *batch].
 
-        The normalising sum is raised to the number of classes (Maddison et al. 2017).
+        Equation `eq-concrete-density` of the book (Maddison et al. 2017; Lee and Pavlovic 2020, equation 7): the normalising
+        sum is raised to the number of classes.
         """
         n, t = z.shape[-1], self.temperature
         log_z = z.clamp_min(torch.finfo(z.dtype).tiny).log()
@@ -202,8 +206,8 @@ class Concrete:
 def categorical_kl(q: Concrete, p: Concrete) -> Float[Tensor, "*batch"]:
     """KL between the class probabilities of q and p, [*batch]; the temperatures play no part.
 
-    It is a lower bound of the KL between the relaxed densities when both have one temperature, because the argmax
-    is a function of the draw.
+    Equation `eq-categorical-kl` of the book: it is a lower bound of the KL between the relaxed densities when both have one
+    temperature, because the argmax is a function of the draw, and that KL is the same at every temperature.
     """
     return (q.probs * (q.log_probs - p.log_probs)).sum(-1)
 

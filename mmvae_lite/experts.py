@@ -165,8 +165,8 @@ class Mixture:
 def concrete_product(experts: Sequence[Concrete], prior: Concrete | None = None) -> Concrete:
     """The concrete variable whose class probabilities are the product of the experts', renormalised.
 
-    Normalised class log-probabilities add up; the prior is uniform by default and then adds nothing.  So the argmax
-    of a draw follows the categorical product of experts at every temperature.  Lee and Pavlovic (2020, equation 8)
+    Equation `eq-concrete-product` of the book: normalised class log-probabilities add up; the prior is uniform by default
+    and then adds nothing.  So the argmax of a draw follows the categorical product of experts at every temperature.  Lee and Pavlovic (2020, equation 8)
     write a product of concrete *densities*, which has no finite integral at their temperature; their code computes
     what is here.
 
@@ -184,7 +184,7 @@ def concrete_product(experts: Sequence[Concrete], prior: Concrete | None = None)
 def concrete_root(z: Float[Tensor, "..."], experts: int, eps: float = 1e-9) -> Float[Tensor, "..."]:
     """The root (z + eps)^(1 / experts) that Lee and Pavlovic (2020) feed to a decoder, [..., classes].
 
-    They read their equation 8 as "the cube of z is concrete", with two experts and the prior.  The result leaves the
+    Equation `eq-concrete-root` of the book.  They read their equation 8 as "the cube of z is concrete", with two experts and the prior.  The result leaves the
     simplex, except at its vertices.
     """
     return (z + eps) ** (1 / experts)

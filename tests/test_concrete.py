@@ -37,12 +37,14 @@ def cut_off_product(weights, temperature, limit, jacobians=1):
 # ---- the density --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.equation("eq-concrete-density")
 @pytest.mark.parametrize("temperature", [0.1, 0.3, 0.66, 1.0, 2.0])
 @pytest.mark.parametrize("weights", PAPER)
 def test_density_of_two_classes_integrates_to_one(weights, temperature):
     assert sum(cut_off_product([weights], temperature, 60 / temperature)) == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.equation("eq-concrete-density")
 @pytest.mark.parametrize("temperature", [0.66, 1.5])
 def test_density_of_three_classes_integrates_to_one(temperature):
     t = torch.linspace(-30 / temperature, 30 / temperature, 1201, dtype=F64)
@@ -52,6 +54,7 @@ def test_density_of_three_classes_integrates_to_one(temperature):
     assert torch.trapezoid(torch.trapezoid(f, t), t).item() == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.equation("eq-concrete-density")
 @settings(max_examples=25, deadline=None)
 @given(st.integers(2, 12), st.floats(0.1, 5), st.floats(-50, 50), st.integers(0, 1000))
 def test_density_against_torch_and_without_regard_to_the_scale_of_the_weights(n, temperature, shift, seed):
@@ -74,6 +77,7 @@ def test_draws_have_the_promised_shapes_and_lie_on_the_simplex():
     assert q.mode.sum(-1).unique().item() == 1 and torch.equal(q.mode.argmax(-1), q.probs.argmax(-1))
 
 
+@pytest.mark.equation("eq-concrete-draw")
 def test_draws_follow_the_density():
     q = concrete((4.0, 3.0), 0.66)
     z = q.rsample((200_000,), torch.Generator().manual_seed(0))[:, 0]
@@ -85,6 +89,7 @@ def test_draws_follow_the_density():
         assert (z < edge).double().mean().item() == pytest.approx(below, abs=4 * 0.5 / math.sqrt(len(z)))
 
 
+@pytest.mark.equation("eq-concrete-product")
 @pytest.mark.parametrize(("temperature", "largest"), [(2.0, 0.654), (0.66, 0.810), (0.1, 0.966), (0.01, 0.997)])
 def test_argmax_is_the_categorical_product_at_every_temperature(temperature, largest):
     joint = concrete_product([concrete(w, temperature) for w in PAPER])
@@ -93,6 +98,7 @@ def test_argmax_is_the_categorical_product_at_every_temperature(temperature, lar
     assert z.amax(-1).mean().item() == pytest.approx(largest, abs=0.0015)
 
 
+@pytest.mark.equation("eq-gumbel-max")
 def test_argmax_of_many_classes_passes_a_chi_square_test():
     q = concrete((5.0, 1.0, 3.0, 0.5, 2.5), 3.0)
     draws = 100_000
@@ -119,6 +125,7 @@ def test_gradients_reach_the_logits_through_draws_and_stop_at_detach():
     assert not q.detach().logits.requires_grad
 
 
+@pytest.mark.equation("eq-categorical-kl")
 def test_categorical_kl_against_torch_and_below_the_relaxed_one():
     q, p = concrete((4.0, 3.0)), concrete((1.0, 6.0))
     oracle = D.kl_divergence(D.Categorical(logits=q.logits), D.Categorical(logits=p.logits))
@@ -130,11 +137,36 @@ def test_categorical_kl_against_torch_and_below_the_relaxed_one():
     assert categorical_kl(q, q).item() == 0
 
 
+@pytest.mark.equation("eq-categorical-kl")
+def test_the_relaxed_kl_is_the_same_at_every_temperature_and_never_the_categorical_one():
+    def relaxed(temperature):
+        q, p = (concrete(w, temperature) for w in ((9.0, 1.0), (1.0, 1.0)))
+        t, z, log_jacobian = on_logit_axis(60 / temperature)
+        log_q = q.log_prob(z)
+        return torch.trapezoid((log_q + log_jacobian).exp() * (log_q - p.log_prob(z)), t).item()
+
+    found = [relaxed(temperature) for temperature in (0.1, 0.66, 2.0)]
+    assert found == pytest.approx([found[0]] * 3, abs=1e-6)
+    assert found[0] > categorical_kl(concrete((9.0, 1.0)), concrete((1.0, 1.0))).item() + 0.1
+
+
+@pytest.mark.equation("eq-concrete-draw")
+def test_a_draw_is_the_softmax_of_the_race_and_keeps_its_order():
+    q, waits = concrete((4.0, 3.0, 1.0), 0.3), torch.empty(500, 3, dtype=F64)
+    waits.exponential_(generator=torch.Generator().manual_seed(3))
+    times = waits / q.logits.exp()
+    powers = times ** (-1 / 0.3)
+    z = q.rsample((500,), torch.Generator().manual_seed(3))
+    assert torch.allclose(z, powers / powers.sum(-1, keepdim=True))
+    assert torch.equal(z.argsort(-1, descending=True)[:, 0], times.argmin(-1))
+
+
 # ---- the product of experts ---------------------------------------------------------------------------------------
 
 weights = st.lists(st.lists(st.floats(0.01, 100), min_size=3, max_size=3), min_size=1, max_size=4)
 
 
+@pytest.mark.equation("eq-concrete-product")
 @settings(max_examples=40, deadline=None)
 @given(weights, st.floats(0.01, 100))
 def test_product_is_the_normalised_product_of_class_probabilities(drawn, scale):
@@ -164,6 +196,7 @@ def test_product_of_several_variables_keeps_them_apart():
     assert joint.probs.shape == (5, 18, 2) and torch.allclose(joint.probs[:, 7], one.probs)
 
 
+@pytest.mark.equation("eq-concrete-root")
 def test_root_keeps_vertices_and_leaves_the_simplex_inside():
     vertex = torch.tensor([0.0, 1.0, 0.0], dtype=F64)
     assert concrete_root(vertex, 3).tolist() == pytest.approx([1e-3, 1, 1e-3], rel=1e-6)

@@ -66,7 +66,7 @@ class _Html(HTMLParser):
         self.links += [named[key] for key in ("href", "src", "data-src") if named.get(key)]
         self.has_math |= "math" in named.get("class", "").split()
         self.redirects |= tag == "meta" and named.get("http-equiv", "").lower() == "refresh"
-        if tag in ("expert-playground", "latent-explorer"):
+        if tag in explore.TAGS:
             self.explorers.append({"tag": tag, "weights": named.get("data-weights"), "src": named.get("data-src")})
         self._in_spec = named.get("class") == "explorer-spec"
 
@@ -169,7 +169,7 @@ def test_shipped_decoders(visit, book, page_with_explorer):
     rng = np.random.default_rng(0)
     for explorer in read(book / page_with_explorer).explorers:
         if explorer["weights"] is None:
-            assert explorer["tag"] == "expert-playground"
+            assert "decoders" not in explorer["spec"].get("spec", {}), f"{explorer['tag']} has decoders and no weights"
             continue
         script = (book / page_with_explorer).parent / explorer["src"]
         assert script.stat().st_size <= 4 * 2**20, f"{script.name} is larger than 4 MiB"
