@@ -1,6 +1,7 @@
 """Shapes in annotations are executed while the tests run: jaxtyping with beartype."""
 
 import os
+import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -17,3 +18,7 @@ def as_a_reader():
     config.update("jaxtyping_disable", True)
     yield
     config.update("jaxtyping_disable", False)
+
+# A shell starts what it puts in the background deaf to Ctrl-C, and the runs that the tests interrupt would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
