@@ -30,7 +30,10 @@ def log_weights(
     log_pz: Float[Tensor, "samples *batch"],
     log_qz: Float[Tensor, "samples *batch"],
 ) -> Float[Tensor, "samples *batch"]:
-    """The log importance weights log w = log p(x | z) + log p(z) - log q(z | x) at samples z ~ q."""
+    """The log importance weights log w = log p(x | z) + log p(z) - log q(z | x) at samples z ~ q.
+
+    Equation `eq-importance-weight` of the book; the weights' mean is the evidence p(x).
+    """
     return log_px + log_pz - log_qz
 
 
@@ -43,14 +46,38 @@ def iwae(log_w: Float[Tensor, "samples *batch"]) -> Float[Tensor, "*batch"]:
     return log_w.logsumexp(0) - math.log(log_w.shape[0])
 
 
+def iwae_by_quadrature(
+    log_w: Float[Tensor, "experts nodes"], probs: Float[Tensor, "nodes"], samples: int
+) -> Float[Tensor, ""]:
+    """The expectation of the bound of `samples` draws from each expert together, without drawing any.
+
+    Equation `eq-frullani` of the book: log y = int_0^inf (e^-t - e^-ty) dt / t takes the expectation of the logarithm of
+    a mean of independent weights apart into one expectation for each expert.
+
+    log_w: log weights on a grid under each expert; one row gives the expectation of `iwae`, several that of `moe_tight`,
+        and the average over single rows that of `moe_loose`.
+    probs: the probabilities of the nodes, which sum to 1, so that (w * probs).sum() is the mean weight.
+
+    The result is differentiable.  It is as exact as the grid, which has to be fine: meant for a latent of one dimension.
+    """
+    scale = (log_w + probs.log()).logsumexp(-1).mean().detach()  # brings the mean of the weights to about 1
+    u = torch.linspace(-35.0, 60.0, 951, dtype=log_w.dtype, device=log_w.device)  # t = e^u
+    w = (log_w - scale).exp() / (len(log_w) * samples)
+    laplace = torch.stack([(probs * (-u.exp()[:, None] * row).exp()).sum(-1) for row in w])
+    tiny = torch.finfo(log_w.dtype).tiny
+    mean = (samples * laplace.clamp_min(tiny).log()).sum(0).exp()  # E e^(-t y), y the mean of the weights
+    return scale + torch.trapezoid((-u.exp()).exp() - mean, u)
+
+
 def moe_loose(
     log_w: Float[Tensor, "experts samples *batch"], present: Bool[Tensor, "experts *batch"] | None = None
 ) -> Float[Tensor, "*batch"]:
     """The average over experts of the bound that each expert's own samples give.
 
-    Shi et al. (2019), equation 3: 1/M sum_m log 1/K sum_k w_mk, where w_mk is the weight of the k-th sample of
-    expert m and has the whole mixture below the line.  K = 1 is the ELBO of the mixture.  Where `present` is given,
-    an item's average is over its present experts; every item needs one.
+    Equation `eq-moe-bounds` of the book (Shi et al. 2019, equation 3): 1/M sum_m log 1/K sum_k w_mk, where w_mk is the
+    weight of the k-th sample of expert m and has the whole mixture below the line.  K = 1 is the ELBO of the mixture.
+    As K grows the bound stays below log p(x), unless every expert has an equal share of the true posterior
+    (`eq-moe-limit`).  Where `present` is given, an item's average is over its present experts; every item needs one.
     """
     return _expert_mean(log_w.logsumexp(1) - math.log(log_w.shape[1]), present)
 
@@ -60,7 +87,7 @@ def moe_tight(
 ) -> Float[Tensor, "*batch"]:
     """The bound of all experts' samples together, log 1/(MK) sum_mk w_mk.
 
-    Shi et al. (2019), appendix A; in expectation at least as high as `moe_loose`.  `present` as there.
+    Equation `eq-moe-bounds` of the book (Shi et al. 2019, appendix A); in expectation at least as high as `moe_loose`.  `present` as there.
     """
     kept = _only(log_w, present)
     return kept.flatten(0, 1).logsumexp(0) - _count(log_w, present).log() - math.log(log_w.shape[1])
@@ -73,8 +100,9 @@ def moe_naive(
 ) -> Float[Tensor, "*batch"]:
     """The average of the experts' own ELBOs, 1/M sum_m (E_q_m[log p(x | z)] - KL(q_m || p)).
 
-    `log_px` is log p(x | z), of all modalities together, at the samples of each expert.  It lies below the ELBO of
-    the mixture, because the divergence of a mixture is at most the average divergence of its parts.
+    Equation `eq-moe-naive` of the book.  `log_px` is log p(x | z), of all modalities together, at the samples of each
+    expert.  The bound lies below the ELBO of the mixture, because the divergence of a mixture is at most the average
+    divergence of its parts.
     """
     return _expert_mean(log_px.mean(1) - kl, present)
 
@@ -89,7 +117,8 @@ def moe_linear_time(
 ) -> Float[Tensor, "*batch"]:
     """`moe_naive` with each expert's samples decoded by its own decoder alone: M passes instead of M^2.
 
-    Shi et al. (2019), appendix B: E_q_r[log p(x_d | z)] is estimated by E_q_d[(q_r / q_d)(z) log p(x_d | z)].
+    Equation `eq-linear-time` of the book (Shi et al. 2019, appendix B): E_q_r[log p(x_d | z)] is estimated by
+    E_q_d[(q_r / q_d)(z) log p(x_d | z)].
     `own_log_px` maps z to log p(x_d | z_d) of the same expert and modality d, [experts, samples, *batch].
 
     The importance weight counts as a number for expert d.  Its expectation does not depend on q_d, so here only
@@ -128,6 +157,7 @@ def moe_bound(
         multiplies the gradient that reaches a sample by its normalised weight (Tucker et al. 2019): unbiased for one
         expert, biased for a mixture, whose samples come from q_m and not from the density in the weight.
         `dreg_mix` repairs this with the responsibilities; it is unbiased for both bounds and any number of experts.
+        Equations `eq-iwae-gradient`, `eq-dreg` and `eq-dreg-mix` of the book derive them.
     present: which items have which expert; the mixture is over those, and every item needs one.
 
     Raises KeyError for an unknown bound or estimator.

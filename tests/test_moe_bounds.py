@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmvae_lite.bounds import BOUNDS, ESTIMATORS, iwae, moe_bound, moe_linear_time, moe_loose, moe_naive, moe_tight
+from mmvae_lite.bounds import BOUNDS, ESTIMATORS, iwae, iwae_by_quadrature, moe_bound, moe_linear_time, moe_loose, moe_naive, moe_tight
 from mmvae_lite.data import LG3, LG3_OBSERVATION
 from mmvae_lite.distributions import Laplace, Normal, kl
 
@@ -36,6 +36,7 @@ def log_mixture(z):
     return parts.logsumexp(0) - math.log(3)
 
 
+@pytest.mark.equation("eq-moe-naive")
 def test_naive_bound_and_elbo_by_quadrature():
     expected = torch.tensor(under_each_expert(log_px), dtype=F64)
     divergences = torch.cat([kl(q, Normal.standard(1, 1, like=q.mean)) for q in POSTERIORS])
@@ -60,6 +61,7 @@ def lg3_bounds(k, repeats, seed=0):
     return found
 
 
+@pytest.mark.equation("eq-moe-bounds")
 def test_loose_and_tight_bounds_rise_towards_the_evidence():
     known = {1: (-4.253542, -3.8281), 5: (-3.8097, -3.7728), 30: (-3.7762, -3.7642)}
     chain = []
@@ -73,6 +75,39 @@ def test_loose_and_tight_bounds_rise_towards_the_evidence():
     assert [loose for loose, _ in chain] == sorted(loose for loose, _ in chain)
 
 
+NODES = torch.linspace(-9, 9, 1501, dtype=F64)
+PROBS = (-0.5 * NODES.square()).softmax(0)
+
+
+def lg3_log_w_on_grid():
+    """log p(x, z) - log q_mixture(z) on a grid under each expert."""
+    z = [q.mean + q.std * NODES[:, None] for q in POSTERIORS]
+    return torch.stack([log_joint(part) - log_mixture(part) for part in z])
+
+
+@pytest.mark.equation("eq-frullani")
+def test_quadrature_agrees_with_draws_for_both_bounds():
+    log_w = lg3_log_w_on_grid()
+    found = lg3_bounds(5, 80_000, seed=1)
+    loose = sum(iwae_by_quadrature(row[None], PROBS, 5).item() for row in log_w) / 3
+    assert loose == pytest.approx(found["loose"][0], abs=4 * found["loose"][1])
+    assert iwae_by_quadrature(log_w, PROBS, 5).item() == pytest.approx(found["tight"][0], abs=4 * found["tight"][1])
+
+
+@pytest.mark.equation("eq-moe-limit")
+def test_the_loose_bound_stays_below_the_evidence_by_the_divergence_of_the_shares():
+    log_w = lg3_log_w_on_grid()
+    exact = LG3.posterior(LG3_OBSERVATION)
+    z = exact.mean + exact.std * NODES[:, None]
+    shares = torch.stack([q.log_prob(z) for q in POSTERIORS]).softmax(0) @ PROBS
+    gap = -(3 * shares).log().mean().item()
+    assert gap > 0.008
+    loose = sum(iwae_by_quadrature(row[None], PROBS, 100_000).item() for row in log_w) / 3
+    assert loose == pytest.approx(LOG_P - gap, abs=1e-5)
+    assert iwae_by_quadrature(log_w, PROBS, 100_000).item() == pytest.approx(LOG_P, abs=1e-5)
+
+
+@pytest.mark.equation("eq-moe-bounds")
 def test_bounds_against_explicit_sums():
     w = torch.rand(2, 3, 4, dtype=F64, generator=torch.Generator().manual_seed(0))
     for i in range(4):
@@ -136,6 +171,7 @@ ONE = [(0.2, 1.1)]
 TWO = [(0.2, 1.1), (0.9, 0.5)]
 
 
+@pytest.mark.equation("eq-iwae-gradient")
 @pytest.mark.parametrize("bound", ["loose", "tight"])
 @pytest.mark.parametrize("params", [ONE, TWO])
 def test_every_estimator_returns_the_bound_and_iwae_differentiates_it(params, bound):
@@ -163,6 +199,7 @@ def test_one_expert_measured_gradients():
         assert found.mean(0).tolist() == pytest.approx([a, s], abs=8 * error.max().item() + 1e-3), (k, estimator)
 
 
+@pytest.mark.equation("eq-dreg")
 def test_one_expert_dreg_is_unbiased_and_quieter():
     plain, _ = reference_gradients(ONE, 5, repeats=8000, seed=1)
     doubly, _ = toy_gradients(ONE, 5, "dreg", repeats=8000, seed=2)
@@ -212,6 +249,7 @@ def test_a_hook_on_a_copy_is_found_out_at_five_samples():
     assert gap_in_errors(plain, slip) > 10
 
 
+@pytest.mark.equation("eq-dreg-mix")
 @pytest.mark.parametrize("bound", ["loose", "tight"])
 @pytest.mark.parametrize("k", [5, 20])
 def test_under_a_mixture_dreg_is_biased_and_dreg_mix_is_not(bound, k):
@@ -286,6 +324,7 @@ def own_log_px(z):
     return torch.stack([D.Normal(c * part[..., 0], 1.0).log_prob(torch.tensor(X, dtype=F64)) for c, part in zip(SLOPES, z)])
 
 
+@pytest.mark.equation("eq-linear-time")
 def test_linear_time_value_against_explicit_loops():
     _, experts = toy_experts(TWO, 3)
     z = torch.stack([q.rsample((4,), torch.Generator().manual_seed(0)) for q in experts])
@@ -327,6 +366,7 @@ def linear_time_gradients(released, repeats=100_000):
     return value, torch.cat(torch.autograd.grad(value.sum(), leaves), 1)
 
 
+@pytest.mark.equation("eq-linear-time")
 def test_linear_time_estimates_the_naive_bound_and_its_gradient():
     exact_value, exact = naive_by_hand(CLOSE)
     value, grads = linear_time_gradients(released=False)

@@ -223,9 +223,11 @@ def test_built_pages_ask_no_other_host(book):
 
 
 def test_built_pages_load_the_explorers_only_where_one_stands(book):
+    from mmvae_lite.explore import TAGS
+
     for page in pages(book):
         text = page.read_text(encoding="utf-8")
-        stands = bool(re.search(r"<(?:expert-playground|latent-explorer)\b", text))
+        stands = bool(re.search(rf"<(?:{'|'.join(TAGS)})\b", text))
         assert stands == bool(re.search(r'src="[^"]*/explore\.js', text)), page.name
         assert not re.search(r'<script[^>]*class="explorer-weights"', text), page.name
         for source in re.findall(r'<[a-z]+-[a-z]+ [^<>]*\bdata-src="([^"]+)"', text):
