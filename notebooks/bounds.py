@@ -1082,7 +1082,8 @@ show(fig, alt="Two panels against the number of samples, both logarithmic, for t
 #
 # ### The linear-time bound has a trap of its own
 #
-# In {eq}`eq-linear-time` the expectation of $\frac{q_m}{q_d}\log p(x_d\mid z)$ under $q_d$ does not depend on $q_d$ at all.
+# Take $m\ne d$ in {eq}`eq-linear-time`.
+# The expectation of $\frac{q_m}{q_d}\log p(x_d\mid z)$ under $q_d$ does not depend on $q_d$ at all.
 # Expert $d$ must get no gradient from it.
 # The released program detaches $q_d$ and $z_d$ inside the ratio, so the ratio counts as a number.
 # But it lets the gradient pass through $z_d$ into $\log p(x_d\mid z_d)$.
