@@ -943,17 +943,17 @@ ExpertPlayground(
 
 # %%
 widths = [0.1, 0.15, 0.2, 0.25, 0.354, 0.5, 0.7, 1.0]
-centres = torch.arange(-10, 61).double() / 40
+centres = torch.arange(-8, 49).double() / 32
 draws = {"smoke": 100}.get(profile, 4000)
 g = torch.Generator().manual_seed(seed)
 noise = torch.randn(draws, 10, 1, 1, generator=g, dtype=torch.float64)
 
 
 def bounds_of(width):
-    """ELBO and the bound of K = 10 draws at every centre, [71] each."""
-    logvar = torch.full((71, 1), 2 * math.log(width)).double()
+    """ELBO and the bound of K = 10 draws at every centre, [57] each."""
+    logvar = torch.full((57, 1), 2 * math.log(width)).double()
     q = Normal(centres[:, None], logvar)
-    z = q.mean + width * noise  # [draws, 10, 71, 1]
+    z = q.mean + width * noise  # [draws, 10, 57, 1]
     log_w = Normal.standard(1, 1).log_prob(z) - q.log_prob(z)
     for m, expert in enumerate(LG3.experts(x)):  # p(x_m | z), up to |w_m|
         log_w = log_w + expert.log_prob(z) - math.log(abs(LG3.weights[m]))
@@ -969,7 +969,7 @@ explorer = BoundExplorer(
     settings=widths,
     axis="mean of q",
     setting="standard deviation of q",
-    at=20,
+    at=16,
     alt="Two bounds of the log evidence of our melon against the mean of q.",
 )
 explorer.frame = 3  # the fourth width
