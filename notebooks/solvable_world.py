@@ -940,6 +940,7 @@ ExpertPlayground(
 # Now take the approximation into your own hands.
 # Below you move $q=\mathcal N(\mu,v)$ for our melon: its mean along the axis, its width with the second slider.
 # Beside the ELBO there is an importance-weighted bound, which draws $K$ values $z_k\sim q$ and takes $\mathbb E\log\frac1K\sum_kp(x,z_k)/q(z_k)$; for $K=1$ it is the ELBO.
+# The [next chapter](bounds.ipynb) is about it.
 
 # %%
 widths = [0.1, 0.15, 0.2, 0.25, 0.354, 0.5, 0.7, 1.0]
