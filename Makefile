@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN = .venv/bin/python
 
-.PHONY: help setup book test lab fresh results sync screenshots clean
+.PHONY: help setup book test lab fresh results bench sync screenshots clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -29,6 +29,11 @@ fresh:  ## clone into an empty folder, run both commands there, and time them
 results:  ## run the notebooks and record what they measure in book/results
 	$(PYTHON) tools/setup.py book
 	$(RUN) tools/build_book.py --profile lite --record --force
+
+bench:  ## compare speed and memory with MultiVae, into benchmarks/results; needs a built book
+	$(PYTHON) tools/setup.py book test bench
+	OMP_WAIT_POLICY=PASSIVE $(RUN) benchmarks/run.py
+	$(RUN) benchmarks/table.py
 
 sync:  ## bring NAME.py and NAME.ipynb in line after an edit of either
 	$(RUN) tools/sync.py

@@ -3,6 +3,7 @@
 import functools
 import http.server
 import importlib.util
+import json
 import os
 import statistics
 import threading
@@ -93,7 +94,7 @@ def book_urls(book):
 
 @pytest.fixture
 def latencies(request):
-    """Fill with name -> samples of {"draw", "painted"} in ms; printed, never asserted."""
+    """Fill with name -> samples of {"draw", "painted"} in ms; printed, never asserted; kept in the folder MMVAE_LATENCIES names."""
     return request.config.stash.setdefault(LATENCIES, {})
 
 
@@ -106,3 +107,5 @@ def pytest_terminal_summary(terminalreporter, config):
     for name, samples in table.items():
         draw, painted = (statistics.median(sample[key] for sample in samples) for key in ("draw", "painted"))
         terminalreporter.write_line(f"{name:48} {draw:8.1f} {painted:18.1f} {len(samples):6}")
+    if folder := os.environ.get("MMVAE_LATENCIES"):
+        Path(folder, f"latencies-{os.getpid()}.json").write_text(json.dumps(table), encoding="utf-8")
