@@ -1,6 +1,6 @@
 """Run every test: .venv/bin/python tools/run_tests.py [pytest options]
 
-Browser tests look at the book that MMVAE_BOOK names (a folder of HTML); without it the smoke book is built first.
+Without options the tests without a browser run in two processes, then those with one.  Browser tests look at the book that MMVAE_BOOK names (a folder of HTML); without it the smoke book is built first.
 """
 
 from __future__ import annotations
@@ -38,7 +38,12 @@ def main(options: list[str]) -> int:
         environment["MMVAE_BROWSER"] = path
     else:
         print(f"{why} The browser tests will be skipped, and fail when CI is set.", flush=True)
-    return subprocess.call([sys.executable, "-m", "pytest", *options], cwd=ROOT)
+    pytest = [sys.executable, "-m", "pytest"]
+    if options:
+        return subprocess.call([*pytest, *options], cwd=ROOT)
+    # a browser needs both cores for itself; everything else runs in two processes
+    codes = [subprocess.call([*pytest, *part], cwd=ROOT) for part in (["-n", "2", "--ignore", "tests/browser"], ["tests/browser"])]
+    return max(codes)
 
 
 if __name__ == "__main__":
