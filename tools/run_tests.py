@@ -1,6 +1,7 @@
 """Run every test: .venv/bin/python tools/run_tests.py [pytest options]
 
-Without options the tests without a browser run in two processes, then those with one.  Browser tests look at the book that MMVAE_BOOK names (a folder of HTML); without it the smoke book is built first.
+Without options the tests that need no browser run in two processes, then those that need one.  Browser tests look at the
+book that MMVAE_BOOK names (a folder of HTML); without it the smoke book is built first.
 """
 
 from __future__ import annotations
