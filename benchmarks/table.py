@@ -26,7 +26,7 @@ def load(part: str) -> dict | None:
 
 def between(value: dict, digits: int = 2) -> str:
     """A median with the 10th and 90th percentile."""
-    return f"{value['median']:.{digits}f} ({value['p10']:.{digits}f} to {value['p90']:.{digits}f})"
+    return f"{value['median']:.{digits}f}\u00a0({value['p10']:.{digits}f}\u2013{value['p90']:.{digits}f})"
 
 
 def steps(result: dict) -> Table:

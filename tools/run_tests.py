@@ -1,7 +1,7 @@
 """Run every test: .venv/bin/python tools/run_tests.py [pytest options]
 
-Without options the tests that need no browser run in two processes, then those that need one.  Browser tests look at the
-book that MMVAE_BOOK names (a folder of HTML); without it the smoke book is built first.
+Without options two processes share the tests.  Browser tests look at the book that MMVAE_BOOK names (a folder of HTML);
+without it the smoke book is built first.
 """
 
 from __future__ import annotations
@@ -39,12 +39,7 @@ def main(options: list[str]) -> int:
         environment["MMVAE_BROWSER"] = path
     else:
         print(f"{why} The browser tests will be skipped, and fail when CI is set.", flush=True)
-    pytest = [sys.executable, "-m", "pytest"]
-    if options:
-        return subprocess.call([*pytest, *options], cwd=ROOT)
-    # a browser needs both cores for itself; everything else runs in two processes
-    codes = [subprocess.call([*pytest, *part], cwd=ROOT) for part in (["-n", "2", "--ignore", "tests/browser"], ["tests/browser"])]
-    return max(codes)
+    return subprocess.call([sys.executable, "-m", "pytest", *(options or ["-n", "2"])], cwd=ROOT)
 
 
 if __name__ == "__main__":

@@ -98,6 +98,17 @@ def latencies(request):
     return request.config.stash.setdefault(LATENCIES, {})
 
 
+def pytest_sessionfinish(session):
+    """A worker of several hands its table to the process that prints."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["latencies"] = session.config.stash.get(LATENCIES, {})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    node.config.stash.setdefault(LATENCIES, {}).update(getattr(node, "workeroutput", {}).get("latencies", {}))
+
+
 def pytest_terminal_summary(terminalreporter, config):
     table = config.stash.get(LATENCIES, {})
     if not table:
