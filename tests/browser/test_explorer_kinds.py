@@ -167,7 +167,8 @@ def test_the_worker_says_what_the_page_says(open_page, kinds):
     heavy.route("**/explore.js", lambda route: route.fulfill(body=text[1], content_type="text/javascript"))
     heavy.reload()
     wake(heavy)
-    heavy.wait_for_timeout(500)
+    same = "here => JSON.stringify([...document.querySelectorAll('canvas')].map(c => c.toDataURL())) === JSON.stringify(here)"
+    heavy.wait_for_function(same, arg=here, timeout=20_000)  # it draws when the worker has answered
     heavy.evaluate(SETTLED)
     assert len(heavy.workers) == 1
     assert heavy.evaluate(drawn) == here
