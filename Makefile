@@ -30,7 +30,7 @@ results:  ## run the notebooks and record what they measure in book/results
 	$(PYTHON) tools/setup.py book
 	$(RUN) tools/build_book.py --profile lite --record --force
 
-bench:  ## compare speed and memory with MultiVae, into benchmarks/results; needs a built book
+bench:  ## compare speed and memory with MultiVae, into benchmarks/results
 	$(PYTHON) tools/setup.py book test bench
 	OMP_WAIT_POLICY=PASSIVE $(RUN) benchmarks/run.py
 	$(RUN) benchmarks/table.py

@@ -1,6 +1,6 @@
 """Compare mmvae_lite with MultiVae on this machine: make bench, or .venv/bin/python benchmarks/run.py [PART ...]
 
-Parts: steps, epochs, memory, imports, page (needs a built book).  Each writes benchmarks/results/PART.json, from which the README and the book take
+Parts: steps, epochs, memory, imports, book, page (of the built book).  Each writes benchmarks/results/PART.json, from which the README and the book take
 their tables.  Both sides compute the same objective with the same networks, weights and batch, which is shown first
 (`same_loss`); then they take turns, so that a busy machine slows both.  Quiet the machine before you quote a time.
 """
@@ -146,6 +146,13 @@ def _child(*args: str) -> float:
     return float(out.stdout.split()[-1])
 
 
+def book(seconds: float) -> dict:
+    """Seconds of each notebook in the profile lite, of the pages and of the whole, two processes at a time."""
+    if subprocess.call([sys.executable, "tools/build_book.py", "--profile", "lite", "--force"], cwd=HERE.parent):
+        raise SystemExit("the book could not be built; see above")
+    return json.loads((HERE.parent / "build" / "book-times.json").read_text(encoding="utf-8"))
+
+
 def page(seconds: float) -> dict:
     """Milliseconds from input to pixels of every explorer of the built book, in headless Chromium."""
     import tempfile
@@ -154,14 +161,14 @@ def page(seconds: float) -> dict:
 
     with tempfile.TemporaryDirectory() as folder:
         tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/browser/test_book.py", "-k", "test_explorers"]
-        code = subprocess.call(tests, cwd=HERE.parent, env={**os.environ, "MMVAE_LATENCIES": folder})
+        code = subprocess.call(tests, cwd=HERE.parent, env={"MMVAE_BOOK": str(HERE.parent / "_build" / "html"), **os.environ, "MMVAE_LATENCIES": folder})
         samples = {name: v for file in Path(folder).glob("*.json") for name, v in json.loads(file.read_text(encoding="utf-8")).items()}
     if code or not samples:
         raise SystemExit("the explorers' tests failed, or no book is built; see above")
     return {"milliseconds": {name: {key: spread([s[key] for s in v]) for key in ("draw", "painted")} for name, v in sorted(samples.items())}}
 
 
-PARTS = {"steps": steps, "epochs": epochs, "memory": memory, "imports": imports, "page": page}
+PARTS = {"steps": steps, "epochs": epochs, "memory": memory, "imports": imports, "book": book, "page": page}
 
 
 def machine() -> dict:
@@ -170,11 +177,15 @@ def machine() -> dict:
 
     commit = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], cwd=HERE, capture_output=True, text=True).stdout.strip()
     changed = subprocess.run(["git", "status", "--porcelain", "--", "mmvae_lite"], cwd=HERE.parent, capture_output=True, text=True).stdout.strip()
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
+    try:
+        peer = {"multivae": version("multivae")}
+    except PackageNotFoundError:
+        peer = {}  # the book and the page are measured without it
     return {
         "cores": os.cpu_count(), "threads": torch.get_num_threads(), "python": platform.python_version(), "torch": torch.__version__,
-        "multivae": version("multivae"), "commit": commit + ("+" if changed else ""), "load_before": os.getloadavg()[0],
+        **peer, "commit": commit + ("+" if changed else ""), "load_before": os.getloadavg()[0],
     }  # fmt: skip
 
 

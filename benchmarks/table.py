@@ -58,19 +58,24 @@ def imports(result: dict) -> Table:
     return ["import", "seconds"], [[name, between(row)] for name, row in result["seconds"].items()]
 
 
+def book(result: dict) -> Table:
+    return ["step", "seconds"], [[step, f"{seconds:.1f}"] for step, seconds in result["seconds"].items()]
+
+
 def page(result: dict) -> Table:
     header = ["explorer", "draw, ms", "input to painted frame, ms"]
     return header, [[name, between(row["draw"], 1), between(row["painted"], 1)] for name, row in result["milliseconds"].items()]
 
 
-TABLES = {"steps": steps, "epochs": epochs, "memory": memory, "imports": imports, "page": page}
+TABLES = {"steps": steps, "epochs": epochs, "memory": memory, "imports": imports, "book": book, "page": page}
 
 
 def measured_on(result: dict) -> str:
     """One sentence about the machine."""
     m = result["machine"]
+    peer = f"MultiVae {m['multivae']}, " if "multivae" in m else ""
     return (
-        f"Measured on {m['cores']} cores, torch {m['torch']} with {m['threads']} threads, MultiVae {m['multivae']}, "
+        f"Measured on {m['cores']} cores, torch {m['torch']} with {m['threads']} threads, {peer}"
         f"at commit {m['commit']}; {m['load_before']:.1f} processes were busy before."
     )
 
