@@ -285,15 +285,16 @@ class WordEmbedding(nn.Module):
         return (words @ self.weight)[:, None]
 
 
-def mmvae_networks(latent_dim: int = 20) -> dict[str, dict[str, nn.Module]]:
+def mmvae_networks(latent_dim: int = 20, head: type[nn.Module] = LaplaceEncoder) -> dict[str, dict[str, nn.Module]]:
     """`encoders` and `decoders` of MMVAE for MNIST [1, 28, 28] and SVHN [3, 32, 32] (code of Shi et al. 2019).
 
     The code's heads of 4x4 kernels on a 4x4 map are one linear layer here.  Decoders give means in [0, 1].
+    `head=GaussianEncoder` gives the experts of its comparator with a product.
     """
     return {
         "encoders": {
-            "mnist": LaplaceEncoder(dense_trunk([784, 400]), 400, latent_dim),
-            "svhn": LaplaceEncoder(svhn_trunk(), 2048, latent_dim),
+            "mnist": head(dense_trunk([784, 400]), 400, latent_dim),
+            "svhn": head(svhn_trunk(), 2048, latent_dim),
         },
         "decoders": {
             "mnist": nn.Sequential(*dense_decoder([latent_dim, 400, 784], (1, 28, 28)), nn.Sigmoid()),

@@ -23,12 +23,12 @@
 # Everything else is computed exactly, or drawn at random and counted.
 # ```
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"] mystnb={"code_prompt_show": "Show the settings", "code_prompt_hide": "Hide the settings"}
 profile = "lite"
 seed = 0
 device = "cpu"
 
-# %% tags=["setup"]
+# %% tags=["setup", "hide-input"] mystnb={"code_prompt_show": "Show the imports", "code_prompt_hide": "Hide the imports"}
 import math
 
 import torch
@@ -893,7 +893,6 @@ table(f"Product of the two densities, {wanted}", columns, share_of_first(two))
 #
 # Three classes, two concrete variables, one triangle.
 # The first variable has a doubt between classes 1 and 2, the second between 2 and 3; both can agree on 2.
-# (The explorer writes $T$ for $\tau$, as the paper does.)
 
 # %%
 from mmvae_lite.explore import ConcreteSimplex

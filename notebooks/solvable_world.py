@@ -23,12 +23,12 @@
 # Nothing is trained here, and one CPU core is enough.
 # ```
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"] mystnb={"code_prompt_show": "Show the settings", "code_prompt_hide": "Hide the settings"}
 profile = "lite"
 seed = 0
 device = "cpu"
 
-# %% tags=["setup"]
+# %% tags=["setup", "hide-input"] mystnb={"code_prompt_show": "Show the imports", "code_prompt_hide": "Hide the imports"}
 import itertools
 import math
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 
 from mmvae_lite.data import PAIRED, digits
-from mmvae_lite.data.digit_sets import FRACTIONS, _side_by_side, add_noise, batch_size, image_label, noisy_digits, one_epoch, paired_batches, paired_items
+from mmvae_lite.data.digit_sets import FRACTIONS, _side_by_side, add_noise, batch_size, image_label, noisy_digits, paired_batches, paired_items
 from mmvae_lite.data.idx import write_idx
 from mmvae_lite.data.labelled_images import MNIST, Split
 from mmvae_lite.data.pairing import repair_each_epoch
@@ -180,8 +180,6 @@ def test_so_many_labels_as_the_paper_uses(fraction):
     mask, size = paired_batches(50_000, fraction, generator=seeded(1)), batch_size(fraction)
     assert int(mask.sum()) == round(50_000 * fraction / 100) and size in (50, 100)
     assert bool((mask.reshape(-1, size).float().mean(1) % 1 == 0).all()), "a batch is paired or it is not"
-    steps, labelled = one_epoch(mask, size)
-    assert torch.equal(torch.cat(steps), torch.arange(50_000)) and sum(labelled) * size == int(mask.sum())
 
 
 def test_the_programs_own_draw_gives_as_many_on_average():
@@ -192,27 +190,10 @@ def test_the_programs_own_draw_gives_as_many_on_average():
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.integers(1, 300), st.integers(1, 40), st.sampled_from([0.1, 3, 25, 50, 100]), st.integers(0, 5))
-def test_any_mask_of_batches_can_be_walked(items, size, fraction, seed):
+def test_a_batch_is_paired_whole_whatever_its_size(items, size, fraction, seed):
     mask = paired_batches(items, fraction, size, seeded(seed))
     assert bool(mask.any()) and len(mask) == items
-    steps, labelled = one_epoch(mask, size)
-    assert torch.equal(torch.cat(steps), torch.arange(items))
-    assert torch.equal(torch.cat([rows for rows, has in zip(steps, labelled) if has]), mask.nonzero()[:, 0])
-
-
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(st.integers(1, 300), st.integers(1, 40), st.integers(2, 12), st.integers(0, 5))
-def test_interleaved_labels_come_at_every_nth_step(items, size, every, seed):
-    mask = torch.rand(items, generator=seeded(seed)) < 0.2
-    mask[0] = True
-    steps, labelled = one_epoch(mask, size, every, seeded(seed))
-    assert labelled == [(k + 1) % every == 0 for k in range(len(steps))]
-    alone = torch.cat([rows for rows, has in zip(steps, labelled) if not has])
-    assert torch.equal(alone.sort().values, torch.arange(items)), "as an image every item is seen once"
-    together = [rows for rows, has in zip(steps, labelled) if has]
-    if together:
-        counts = torch.cat(together).bincount(minlength=items)
-        assert bool((counts[~mask] == 0).all()) and int(counts[mask].max() - counts[mask].min()) <= 1
+    assert all(bool(batch.all()) or not bool(batch.any()) for batch in mask.split(size))
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -223,25 +204,6 @@ def test_labels_by_the_item(classes, fraction, balanced):
     if balanced:
         held, there = classes[mask].bincount(minlength=10), classes.bincount(minlength=10)
         assert all(h == t or h >= held.max() - 1 for h, t in zip(held, there))
-
-
-def test_dmvae_l_trains_on_both_schedules():
-    """A released epoch and an interleaved one, step by step: labels are seen where the plan says so, and the loss falls."""
-    found = image_label(images="digits")
-    mask = paired_batches(400, 10, 40, seeded())
-    for every in (None, 4):
-        model, losses = make_model(), []
-        optimizer = torch.optim.Adam(model.parameters(), 3e-3)
-        for epoch in range(3):
-            for rows, labelled in zip(*one_epoch(mask, 40, every, seeded(epoch))):
-                batch = found.train.take(rows)
-                terms = model.loss(batch if labelled else {"image": batch["image"]}, generator=seeded(epoch))
-                assert ("label/recon/label" in terms) == labelled
-                optimizer.zero_grad()
-                terms["loss"].backward()
-                optimizer.step()
-                losses.append(terms["loss"].item())
-        assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:3])
 
 
 def test_fit_takes_the_mask_of_paired_items_and_the_noise():
@@ -281,9 +243,6 @@ def test_fit_meets_new_partners_each_epoch_through_new_noise():
         (lambda: noisy_digits(modalities=1), ValueError, "modalities: found 1, wanted 2 or more"),
         (lambda: paired_batches(100, 0), ValueError, "fraction: found 0, wanted per cent"),
         (lambda: paired_batches(100, 101), ValueError, "fraction: found 101"),
-        (lambda: one_epoch(torch.tensor([False, False]), 2), ValueError, "found no item with a label"),
-        (lambda: one_epoch(torch.tensor([False, True]), 2), ValueError, "paired in part"),
-        (lambda: one_epoch(torch.tensor([False, True]), 2, 1), ValueError, "every: found 1, wanted 2 or more"),
     ],
 )
 def test_what_makes_no_sense_is_refused(call, error, message):

@@ -190,49 +190,6 @@ def paired_items(
     return mask
 
 
-def one_epoch(
-    paired: Bool[Tensor, "items"], size: int, every: int | None = None, generator: torch.Generator | None = None
-) -> tuple[list[Int[Tensor, "batch"]], list[bool]]:
-    """The items of each step of an epoch, and whether the step sees their labels.
-
-    every: None for the program's schedule, every item once, batch by batch in the order of the items, labelled where all of
-    a batch are paired; with n, images alone in random order, and at each n-th step a batch of the paired items with labels,
-    which run through a random order of their own over and over.  The last batch may be smaller.
-
-    Raises ValueError where no item is paired, or where a batch is paired in part and `every` is None.
-    """
-    check_positive("size", size)
-    if not bool(paired.any()):
-        raise ValueError("paired: found no item with a label, wanted at least one")
-    if every is None:
-        steps = list(torch.arange(len(paired)).split(size))
-        labelled = [bool(paired[rows].all()) for rows in steps]
-        if any(bool(paired[rows].any()) != whole for rows, whole in zip(steps, labelled)):
-            raise ValueError(f"paired: a batch of {size} is paired in part, wanted whole batches (`paired_batches`); or give `every`")
-        return steps, labelled
-    check_positive("every", every)
-    if every < 2:
-        raise ValueError(f"every: found {every}, wanted 2 or more")
-    alone = torch.randperm(len(paired), generator=generator).split(size)
-    together = _over_and_over(paired.nonzero()[:, 0], size, len(alone) // (every - 1), generator)
-    steps, labelled = [], []
-    for k, rows in enumerate(alone, 1):
-        steps.append(rows)
-        labelled.append(False)
-        if k % (every - 1) == 0:
-            steps.append(together[k // (every - 1) - 1])
-            labelled.append(True)
-    return steps, labelled
-
-
-def _over_and_over(rows: Tensor, size: int, batches: int, generator: torch.Generator | None) -> list[Tensor]:
-    """Batches that run through the rows in one random order after another."""
-    found: list[Tensor] = []
-    while len(found) < batches:
-        found += rows[torch.randperm(len(rows), generator=generator)].split(size)
-    return found[:batches]
-
-
 def _check_fraction(fraction: int | float) -> None:
     if not 0 < fraction <= 100:
         raise ValueError(f"fraction: found {fraction!r}, wanted per cent, above 0 and at most 100")

@@ -15,12 +15,13 @@ from mmvae_lite.evaluation import likelihood
 from mmvae_lite.experiments import _measures as measures
 from mmvae_lite.experiments._data import paired
 from mmvae_lite.experiments._experiment import Experiment, Metrics, Training, generator, made, only
-from mmvae_lite.experiments.dmvae_d import NAMES, PRIOR_METRICS, STREET_METRICS, renamed, street, street_metrics, street_networks
+from mmvae_lite.experiments.dmvae_d import NAMES, PRIOR_METRICS, STREET_METRICS, renamed, street, street_metrics
 from mmvae_lite.models import MMVAE, MVAE
 from mmvae_lite.networks import (
     GaussianEncoder,
     LaplaceEncoder,
     mmvae_cub_networks,
+    mmvae_networks,
     stride_two_convolutions,
     stride_two_deconvolutions,
 )
@@ -34,12 +35,6 @@ def amsgrad(model: nn.Module) -> dict[str, torch.optim.Optimizer]:
     return {"model": torch.optim.Adam(model.parameters(), lr=1e-3, amsgrad=True)}
 
 
-def with_sigmoid(networks: dict) -> dict:
-    """The decoders of house numbers end in a sigmoid here."""
-    decoders = networks["decoders"]
-    return {**networks, "decoders": {**decoders, "street": nn.Sequential(*decoders["street"], nn.Sigmoid())} if "street" in decoders else decoders}
-
-
 def on_street(product: bool = False, *, preset: str = "code", samples: int = 30, epochs: int = 30, scale: float | int = SCALE) -> Experiment:
     """MMVAE, or MVAE in its place.  samples: K; scale: of the likelihoods."""
     check_name("preset", preset, MMVAE.PRESETS)
@@ -48,9 +43,9 @@ def on_street(product: bool = False, *, preset: str = "code", samples: int = 30,
     def model(profile: str, data: MultimodalSet) -> nn.Module:
         likelihoods = {m: LaplaceLikelihood(scale) for m in NAMES.values()}
         if product:
-            nets = with_sigmoid(street_networks(settings["latent_dim"], GaussianEncoder))
+            nets = renamed(mmvae_networks(settings["latent_dim"], GaussianEncoder))
             return MVAE(**nets, likelihoods=likelihoods, latent_dim=settings["latent_dim"], weights=settings.get("weights"))
-        nets = with_sigmoid(street_networks(settings["latent_dim"], LaplaceEncoder))
+        nets = renamed(mmvae_networks(settings["latent_dim"]))
         return MMVAE(**nets, likelihoods=likelihoods, **{**settings, "samples": samples if profile == "paper" else 3})
 
     def training(profile: str, data: MultimodalSet, seed: int) -> Training:
@@ -91,7 +86,7 @@ def alone(modality: str, *, epochs: int = 30) -> Experiment:
         return only(street(profile, seed), (modality,))
 
     def model(profile: str, data: MultimodalSet) -> MMVAE:
-        nets = with_sigmoid(street_networks(20, LaplaceEncoder))
+        nets = renamed(mmvae_networks())
         return MMVAE({modality: nets["encoders"][modality]}, {modality: nets["decoders"][modality]}, {modality: LaplaceLikelihood(SCALE)}, 20, samples=1)
 
     def training(profile: str, data: MultimodalSet, seed: int) -> Training:

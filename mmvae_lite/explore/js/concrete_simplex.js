@@ -44,7 +44,7 @@ function renderConcreteSimplex(context) {
       show: () => dials.forEach(({ show }, k) => show(model.get(key)[k], formatNumber(model.get(key)[k]))),
     };
   }
-  const temperature = createDial("temperature T", { label: "temperature", min: -2.3, max: 1.09, step: 0.01, onInput: (value) => write({ temperature: clamp(Math.exp(value), 0.1, 3) }) });
+  const temperature = createDial("temperature τ", { label: "temperature", min: -2.3, max: 1.09, step: 0.01, onInput: (value) => write({ temperature: clamp(Math.exp(value), 0.1, 3) }) });
   const holder = create("div", { class: "mx-side" });
   const tiles = createTiles([...options.classes.map((name) => `P(argmax = ${name})`), "draws near a corner"]);
 
@@ -97,7 +97,7 @@ function renderConcreteSimplex(context) {
     tiles.show([...probabilities.map((p) => (show === "densities" ? "\u2014" : formatNumber(p))), show === "densities" ? "\u2014" : `${formatNumber((100 * near) / noise.length, 0)}%`]);
     const best = options.classes[probabilities.indexOf(Math.max(...probabilities))];
     const text = show === "densities"
-      ? (improper ? "The product of these two densities has no finite integral: T is not above 1, and at the corners it grows without bound."
+      ? (improper ? "The product of these two densities has no finite integral: τ is not above 1, and at the corners it grows without bound."
         : "The product of these two densities has a finite integral, but it is no concrete density: no formula draws from it.")
       : `Class ${best} is the most probable with ${formatNumber(Math.max(...probabilities))}; the temperature does not change that. `
         + `${formatNumber((100 * near) / noise.length, 0)}% of the draws lie near a corner.`;
