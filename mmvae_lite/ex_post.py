@@ -6,21 +6,25 @@ where the data are (Ghosh et al. 2020; Daunhawer et al. 2021, section 4).
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mmvae_lite.checks import check_positive
 from mmvae_lite.distributions import LOG_2PI
+from mmvae_lite.kmeans import kmeans
 
 FORMAT = "mmvae_lite ex-post density 1"
 POINTS = 10_000  # that are compared with every component at once
+RIDGE = 1e-6  # on the variances
+EMPTY = 1e-12  # items that every component has
 
 
 class ExPostDensity:
@@ -45,30 +49,42 @@ class ExPostDensity:
         self.weights, self.means, self.factors = weights, means, factors
 
     @classmethod
+    @torch.no_grad()
     def fit(
-        cls, z: Float[Tensor, "items latent"], components: int = 100, max_iter: int = 2000, seed: int = 0
+        cls,
+        z: Float[Tensor, "items latent"],
+        components: int = 100,
+        max_iter: int = 2000,
+        tol: float | int = 1e-3,
+        restarts: int = 3,
+        seed: int = 0,
     ) -> "ExPostDensity":
-        """Fit the mixture to latents by expectation maximisation, with scikit-learn.
+        """Fit the mixture to latents by expectation maximisation, in float64 on the CPU.
 
-        100 components, full covariances and up to 2000 iterations are those of Daunhawer et al. (2021).
-        Raises ValueError for fewer items than components or for values that are not finite, ImportError naming
-        scikit-learn where it is missing.
+        The first of several runs starts from k-means, the others from a k-means++ start as it is.  Each stops when the mean
+        log-likelihood gains less than `tol`, or after `max_iter` rounds, and the most likely one is kept.  100 components,
+        full covariances and up to 2000 rounds are those of Daunhawer et al. (2021); a ridge of 1e-6 on the variances, as
+        scikit-learn has it, keeps a component off a single point.
+        Raises ValueError for fewer distinct items than components or for values that are not finite.
         """
         check_positive("components", components)
+        check_positive("max_iter", max_iter)
+        check_positive("restarts", restarts)
         if z.ndim != 2:
             raise ValueError(f"ExPostDensity: found latents of shape {list(z.shape)}, wanted [items, latent]")
         if len(z) < max(2, components):
             raise ValueError(f"ExPostDensity: found {len(z)} latents for {components} components, wanted at least {max(2, components)}")
         if not bool(torch.isfinite(z).all()):
             raise ValueError("ExPostDensity: the latents hold NaN or infinity, wanted finite values; train the model first")
-        try:
-            from sklearn.mixture import GaussianMixture
-        except ImportError:
-            raise ImportError("ExPostDensity.fit needs scikit-learn; install it with: pip install scikit-learn") from None
-        mixture = GaussianMixture(components, covariance_type="full", max_iter=max_iter, random_state=seed)
-        mixture.fit(z.detach().cpu().double().numpy())
-        weights, means, covariances = (torch.as_tensor(a) for a in (mixture.weights_, mixture.means_, mixture.covariances_))
-        return cls(weights.to(z), means.to(z), torch.linalg.cholesky(covariances).to(z))
+        x = z.detach().cpu().double()
+        centre = x.mean(0)
+        x = x - centre
+        if components > 1 and (found := len(x.unique(dim=0))) < components:
+            raise ValueError(f"ExPostDensity: found {found} distinct latents for {components} components; the latent has collapsed, or take fewer")
+        starts = [kmeans(x, components, restarts=1, max_iter=1 if n else 300, seed=seed + n).assignment for n in range(restarts)]
+        runs = [_maximised_from(x, start, components, max_iter, tol) for start in starts]
+        best = max(runs, key=lambda run: run[0])[1]
+        return cls(best.weights, best.means + centre, best.factors).to(z)
 
     @classmethod
     @torch.no_grad()
@@ -79,7 +95,7 @@ class ExPostDensity:
         items: int = 5000,
         components: int = 100,
         chunk: int = 1000,
-        **fit: int,
+        **fit: float | int,
     ) -> "ExPostDensity":
         """Fit the mixture to the means of q(shared | x) of the first `items` items, all their modalities given.
 
@@ -112,13 +128,21 @@ class ExPostDensity:
 
     def log_prob(self, z: Float[Tensor, "*lead latent"]) -> Float[Tensor, "*lead"]:
         """log sum_k w_k N(z; mean_k, cov_k), for any leading axes."""
-        constant = self.weights.log() - self.factors.diagonal(dim1=1, dim2=2).log().sum(1)
-        parts = []
-        for points in z.reshape(-1, z.shape[-1]).split(POINTS):
-            gaps = (points - self.means[:, None]).mT
-            squares = torch.linalg.solve_triangular(self.factors, gaps, upper=False).square().sum(1)
-            parts.append((constant[:, None] - 0.5 * (squares + self.means.shape[1] * LOG_2PI)).logsumexp(0))
-        return torch.cat(parts).reshape(z.shape[:-1])
+        points = z.reshape(-1, z.shape[-1])
+        return torch.cat([self._of_components(part).logsumexp(1) for part in points.split(POINTS)]).reshape(z.shape[:-1])
+
+    def responsibilities(self, z: Float[Tensor, "items latent"]) -> Float[Tensor, "items components"]:
+        """The posterior probability of each component given each point; rows add up to one."""
+        return torch.cat([self._of_components(part).softmax(1) for part in z.split(POINTS)])
+
+    def _of_components(self, points: Float[Tensor, "items latent"]) -> Float[Tensor, "items components"]:
+        """log w_k N(z; mean_k, cov_k)."""
+        gaps = (points - self.means[:, None]).mT
+        squares = torch.linalg.solve_triangular(self.factors, gaps, upper=False).square().sum(1)
+        return self._constant() - 0.5 * squares.T
+
+    def _constant(self) -> Float[Tensor, "components"]:
+        return self.weights.log() - self.factors.diagonal(dim1=1, dim2=2).log().sum(1) - 0.5 * self.means.shape[1] * LOG_2PI
 
     def to(self, like: Tensor | torch.device | str) -> "ExPostDensity":
         """The same density on another device, or with the dtype and device of a tensor."""
@@ -150,6 +174,44 @@ class ExPostDensity:
         if form != FORMAT:
             raise ValueError(f"density {path.name}: found format {form!r}, wanted {FORMAT!r}; fit and save it again")
         return cls(**tensors)
+
+
+def _maximised_from(
+    x: Float[Tensor, "items latent"], assignment: Int[Tensor, "items"], components: int, max_iter: int, tol: float | int
+) -> tuple[float, ExPostDensity]:
+    """The mean log-likelihood and the mixture that expectation maximisation reaches from clusters.
+
+    Both steps are products of matrices with the points and their squares, which float64 allows for points around the origin.
+    """
+    squares = (x[:, :, None] * x[:, None]).flatten(1)
+    share, before = torch.nn.functional.one_hot(assignment, components).to(x), -math.inf
+    for _ in range(max_iter):
+        density = _maximised(x, squares, share)
+        joint = _log_joint(density, x, squares)
+        value, share = float(joint.logsumexp(1).mean()), joint.softmax(1)
+        if value - before < tol:
+            break
+        before = value
+    return value, density
+
+
+def _maximised(x: Float[Tensor, "items latent"], squares: Float[Tensor, "items _"], share: Float[Tensor, "items components"]) -> ExPostDensity:
+    """The most likely mixture when so much of each item belongs to each component."""
+    count = share.sum(0) + EMPTY
+    means = share.T @ x / count[:, None]
+    second = (share.T @ squares / count[:, None]).unflatten(1, (x.shape[1], x.shape[1]))
+    covariances = second - means[:, :, None] * means[:, None] + RIDGE * torch.eye(x.shape[1], dtype=x.dtype)
+    return ExPostDensity(count / count.sum(), means, torch.linalg.cholesky(covariances))
+
+
+def _log_joint(
+    density: ExPostDensity, x: Float[Tensor, "items latent"], squares: Float[Tensor, "items _"]
+) -> Float[Tensor, "items components"]:
+    """log w_k N(x; mean_k, cov_k) with the squares multiplied out."""
+    precisions = torch.cholesky_inverse(density.factors)
+    pulls = (precisions @ density.means[..., None])[..., 0]
+    constant = density._constant() - 0.5 * (pulls * density.means).sum(1)
+    return constant + x @ pulls.T - 0.5 * squares @ precisions.flatten(1).T
 
 
 def _mean(q: object) -> Float[Tensor, "items latent"]:

@@ -7,7 +7,8 @@ import sys
 import pytest
 import torch
 
-from mmvae_lite.evaluation.clustering import Clusters, cluster_purity, elbow, inertia_curve, kmeans, purity
+from mmvae_lite.evaluation.clustering import cluster_purity, elbow, inertia_curve, purity
+from mmvae_lite.kmeans import Clusters, kmeans
 
 
 def blobs(clusters=10, each=60, dim=5, spread=0.3, seed=0):
@@ -47,7 +48,7 @@ def test_the_same_start_ends_as_in_scikit_learn():
     """Lloyd's algorithm from our starts, theirs and ours: the same centres."""
     from sklearn.cluster import KMeans
 
-    from mmvae_lite.evaluation.clustering import _start
+    from mmvae_lite.kmeans import _start
 
     x = overlapping()
     start = _start(x, 6, torch.Generator().manual_seed(4))
@@ -85,7 +86,7 @@ def test_no_cluster_is_empty():
 
 
 def test_an_empty_cluster_takes_the_farthest_item():
-    from mmvae_lite.evaluation.clustering import _means
+    from mmvae_lite.kmeans import _means
 
     x = torch.tensor([[0.0], [1.0], [9.0]], dtype=torch.float64)
     gaps = torch.tensor([[0.0, 1.0, 81.0]], dtype=torch.float64)

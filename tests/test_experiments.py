@@ -14,9 +14,7 @@ from mmvae_lite import data as sets
 from mmvae_lite.data.digit_sets import image_label
 from mmvae_lite.data.parts import Part
 from mmvae_lite.evaluation.classifiers import NETWORKS
-from mmvae_lite.ex_post import ExPostDensity
 from mmvae_lite.experiments import EXPERIMENTS, PAPERS, _measures, find, queue
-from mmvae_lite.experiments._mixture import fit_mixture
 from mmvae_lite.experiments.dmvae_l import EVERY, LabelledBatches
 from mmvae_lite.experiments.running import Run, Unfinished, evaluate, reproduce, train
 from mmvae_lite.models import MVAE
@@ -241,24 +239,6 @@ def test_the_queue_is_in_the_order_of_worth_and_leaves_out_what_has_a_result(mon
     monkeypatch.setattr(Run, "progress", lambda self: {"epoch": 3} if (self.experiment.name, self.seed) == ("dmvae_l-mnist-0.2", 2) else None)
     monkeypatch.setattr(Run, "result", lambda self: "here" if (self.experiment.name, self.seed) == ("dmvae_l-mnist-0.2", 0) else None)
     assert [run.seed for run in queue.missing("cpu", "paper")[:2]] == [2, 1]
-
-
-def two_clusters(n=600):
-    g = torch.Generator().manual_seed(1)
-    side = (torch.arange(n) % 3 == 0).double()[:, None]
-    turned = torch.randn(n, 2, dtype=torch.float64, generator=g) @ torch.tensor([[1.0, 0.8], [0.0, 0.6]], dtype=torch.float64)
-    return turned + 6 * side
-
-
-def test_the_ex_post_mixture_is_that_of_scikit_learn():
-    z = two_clusters()
-    ours, theirs = fit_mixture(z, 2), ExPostDensity.fit(z, 2)
-    order = [int(d.means[:, 0].argsort()[0]) for d in (ours, theirs)]
-    assert torch.allclose(ours.weights[order[0]], theirs.weights[order[1]], atol=1e-3)
-    assert torch.allclose(ours.means[order[0]], theirs.means[order[1]], atol=1e-2)
-    assert abs(float(ours.log_prob(z).mean() - theirs.log_prob(z).mean())) < 1e-3
-    with pytest.raises(ValueError, match="found 1 latents for 2 components"):
-        fit_mixture(z[:1], 2)
 
 
 def test_a_judge_is_one_that_reads_the_data_and_is_trained_where_none_does(monkeypatch):

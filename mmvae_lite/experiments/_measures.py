@@ -19,7 +19,6 @@ from mmvae_lite.evaluation.bird_features import bird_features
 from mmvae_lite.evaluation.classifiers import SHIPPED, accuracy, classifier, train_classifier
 from mmvae_lite.ex_post import ExPostDensity
 from mmvae_lite.experiments._experiment import Metrics, generator, mean_of
-from mmvae_lite.experiments._mixture import fit_mixture
 from mmvae_lite.pretrained import BadWeights
 
 CHUNK = 1000
@@ -138,7 +137,7 @@ def ex_post(model: nn.Module, data: MultimodalSet, profile: str, seed: int) -> E
     part = data.train.first(min(5000, 4 * GENERATED[profile]))
     q = posteriors(model, spread_out(data.train, len(part)), model.modalities)
     means = torch.cat([e.mean for e in q.experts]) if hasattr(q, "experts") else q.mean
-    return fit_mixture(means, COMPONENTS[profile], seed=seed)
+    return ExPostDensity.fit(means, COMPONENTS[profile], seed=seed)
 
 
 def spread_out(part: Part, n: int) -> Part:
