@@ -80,9 +80,10 @@ def log_q_matrix(
     `torch.cat(..., -1)`; see `factor_log_prob` for the factors.
     """
     if isinstance(q, Normal):
-        # factors come first in memory, since what follows sums over j
-        rows, columns = z.T[:, :, None], Normal(q.mean.T[:, None], q.logvar.T[:, None])
-        return factor_log_prob(columns, rows).movedim(0, -1)
+        # (z_i - mean_j) / std_j of all pairs as one product of matrices; factors first in memory, since what follows sums over j
+        scale = 1 / q.std
+        residual = torch.baddbmm(-(q.mean * scale).T[:, None], z.T[:, :, None], scale.T[:, None])
+        return torch.add(-0.5 * (q.logvar + LOG_2PI).T[:, None], residual.square(), alpha=-0.5).movedim(0, -1)
     one_variable = q.logits.ndim == 2
     logits, draws = (q.logits[:, None], z[:, None]) if one_variable else (q.logits, z)
     if discrete_logprob in ("argmax", "soft"):  # a product of matrices for each variable
@@ -281,7 +282,7 @@ def info_nce(
 
 
 def rbf_kernel(a: Float[Tensor, "*batch latent"], b: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
-    """exp(-|a - b|^2 / 2), in (0, 1]: [*batch, latent] twice -> [*batch]."""
+    """exp(-|a - b|^2 / 2), in (0, 1]: [*batch, latent] twice -> [*batch].  Equation `eq-pvae-kernel` of the book."""
     return (-0.5 * (a - b).square().sum(-1)).exp()
 
 
@@ -291,6 +292,8 @@ def contrastive_hinge(
     margin: float = 0.5,
 ) -> Float[Tensor, "batch"]:
     """The cross-modal hinge of PVAE per item, at most 0 and to be maximised (Hsu and Glass 2018, equation 8).
+
+    Equation `eq-pvae-hinge` of the book.
 
     For every ordered pair of modalities (m', m): the kernel of the two means of one item is to exceed the kernel with
     a negative item's mean of m by the margin.  The hinges are summed and divided by the number M of modalities, as

@@ -14,7 +14,7 @@ from mmvae_lite.bounds import ESTIMATORS
 from mmvae_lite.data import LG3, LG3_OBSERVATION
 from mmvae_lite.distributions import Laplace, LaplaceLikelihood, Normal, NormalLikelihood
 from mmvae_lite.experts import Mixture
-from mmvae_lite.models import MMVAE, MODELS
+from mmvae_lite.models import MMVAE, MODELS, _common
 from mmvae_lite.networks import LaplaceEncoder, dense_trunk, mmvae_cub_networks, mmvae_networks
 from mmvae_lite.training import fit
 from tests import kinds
@@ -251,6 +251,32 @@ def test_chunks_change_neither_value_nor_gradient(bound, estimator, chunk):
         losses.append(model.loss(batch, generator=generator()))
     assert all(losses[0][k].item() == pytest.approx(losses[1][k].item(), rel=1e-12) for k in losses[0])
     kinds.assert_same_gradients(losses[0]["loss"], losses[1]["loss"], model.parameters())
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 20, 25])
+def test_draws_that_pass_through_a_decoder_a_few_at_a_time_change_nothing(monkeypatch, at_once):
+    batch, losses, passes = kinds.items(PAIR, n=6), [], []
+    model = make(bound="tight", samples=5)
+    for decoder in model.decoders.values():
+        decoder.register_forward_hook(lambda module, args, out: passes.append(len(out)))
+    for size in (10_000, at_once):
+        monkeypatch.setattr(_common, "AT_ONCE", size)
+        losses.append(model.loss(batch, generator=generator()))
+    assert passes[:2] == [60, 60] and set(passes[2:]) <= {6 * max(1, at_once // 6), 60 % (6 * max(1, at_once // 6))}
+    assert all(losses[0][k].item() == pytest.approx(losses[1][k].item(), rel=1e-12) for k in losses[0])
+    kinds.assert_same_gradients(losses[0]["loss"], losses[1]["loss"], model.parameters())
+
+
+def test_a_decoder_with_batch_norm_sees_all_draws_at_once(monkeypatch):
+    monkeypatch.setattr(_common, "AT_ONCE", 6)
+    seen, decoder = [], nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5)).double()
+    decoder[0].register_forward_hook(lambda module, args, out: seen.append(len(out)))
+    z, x = torch.randn(5, 6, 3, generator=generator(), dtype=F64), torch.randn(6, 5, generator=generator(), dtype=F64)
+    found = _common.score(decoder, NormalLikelihood(0.5), z, x)
+    assert seen == [30] and torch.allclose(found, NormalLikelihood(0.5).log_prob(decoder(z.flatten(0, 1)).unflatten(0, (5, 6)), x))
+    decoder.eval()
+    _common.score(decoder, NormalLikelihood(0.5), z, x)
+    assert seen[2:] == [6] * 5
 
 
 def test_chunks_hold_fewer_activations():

@@ -17,6 +17,8 @@ from mmvae_lite.distributions import Laplace, Likelihood, Normal
 from mmvae_lite.experts import Mixture
 from mmvae_lite.parallel import by_items
 
+AT_ONCE = 512  # latents; an array of several dozen megabytes is asked of the system anew in every step, a smaller one is used again
+
 
 def decode_flat(decoder: nn.Module, z: Float[Tensor, "*lead latent"]) -> Float[Tensor, "*lead *event"]:
     """Decode latents that have any number of leading axes in one pass of the network."""
@@ -45,13 +47,27 @@ def in_chunks(
     return torch.cat(parts).reshape(z.shape[:-1])
 
 
+def _mixes_items(network: nn.Module) -> bool:
+    """Whether the items of a batch share statistics."""
+    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in network.modules())
+
+
 def score(
     decoder: nn.Module, likelihood: Likelihood, z: Float[Tensor, "*lead batch latent"], x: Float[Tensor, "batch *event"], chunk: int | None = None
 ) -> Float[Tensor, "*lead batch"]:
-    """log p(x | z) by a decoder, summed over the event; in training each process may score a share, see `by_items`."""
+    """log p(x | z) by a decoder, summed over the event; in training each process may score a share, see `by_items`.
+
+    On a CPU many draws pass through the decoder a few at a time, with the same value and gradient.
+    """
+
+    def log_px(z: Tensor, x: Tensor) -> Tensor:
+        return likelihood.log_prob(decode_flat(decoder, z), x)
 
     def in_parts(z: Tensor, x: Tensor) -> Tensor:
-        return in_chunks(lambda z, x: likelihood.log_prob(decode_flat(decoder, z), x), z, x, chunk)
+        if chunk is None and z.ndim > 2 and z.device.type == "cpu" and not _mixes_items(decoder):
+            draws = z.flatten(0, -3).split(max(1, AT_ONCE // len(x)))
+            return torch.cat([log_px(part, x) for part in draws]).reshape(z.shape[:-1])
+        return in_chunks(log_px, z, x, chunk)
 
     return by_items(decoder, in_parts, z, x)
 
