@@ -13,6 +13,7 @@ import sys
 import types
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 
@@ -47,7 +48,7 @@ sys.meta_path.insert(0, _Finder())
 
 from multivae import models as multivae_models  # noqa: E402
 from multivae.data.datasets.base import IncompleteDataset, MultimodalBaseDataset  # noqa: E402, F401
-from multivae.models.nn.base_architectures import BaseJointEncoder, BaseMultilatentEncoder  # noqa: E402
+from multivae.models.nn.base_architectures import BaseConditionalDecoder, BaseJointEncoder, BaseMultilatentEncoder  # noqa: E402
 from pythae.models.base.base_utils import ModelOutput  # noqa: E402
 from pythae.models.nn.base_architectures import BaseDecoder, BaseEncoder  # noqa: E402
 
@@ -96,10 +97,29 @@ class Decoder(BaseDecoder):
         return ModelOutput(reconstruction=self.network(z))
 
 
+class ConditionalEncoder(BaseJointEncoder):
+    def __init__(self, network: nn.Module, latent_dim: int) -> None:
+        super().__init__()
+        self.network, self.latent_dim = network, latent_dim
+
+    def forward(self, x: Mapping[str, Tensor]) -> ModelOutput:
+        q = self.network(x["image"], x["label"])
+        return ModelOutput(embedding=q.mean, log_covariance=q.logvar)
+
+
+class ConditionalDecoder(BaseConditionalDecoder):
+    def __init__(self, network: nn.Module, latent_dim: int) -> None:
+        super().__init__()
+        self.network, self.latent_dim = network, latent_dim
+
+    def forward(self, z: Tensor, cond_mods: Mapping[str, Tensor]) -> ModelOutput:
+        return ModelOutput(reconstruction=self.network(torch.cat([z, cond_mods["label"]], -1)))
+
+
 def peer_of(name: str, **settings: object) -> nn.Module:
     """A model of the peer by class name with its configuration."""
     config = getattr(multivae_models, f"{name}Config")
-    parts = {key: settings.pop(key) for key in ("encoders", "decoders", "joint_encoder") if key in settings}
+    parts = {key: settings.pop(key) for key in ("encoders", "decoders", "joint_encoder", "encoder", "decoder") if key in settings}
     return getattr(multivae_models, name)(config(**settings), **parts)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 LABEL = [("mvae", 1), ("jmvae", 1), ("dmvae_l", 1), ("mmvae", 1), ("mmvae", 10), ("mmvae", 30)]
-CASES = [("label", m, k) for m, k in LABEL] + [("conv", m, k) for m, k in LABEL]
+CASES = [("label", m, k) for m, k in [("cvae", 1), *LABEL]] + [("conv", m, k) for m, k in LABEL]
 BATCH, ITEMS = 128, 60_000
 PEER_ITEMS = 12_800  # its epoch is timed on these and scaled: the time is linear in the steps
 
@@ -160,7 +160,7 @@ def page(seconds: float) -> dict:
     from timing import spread
 
     with tempfile.TemporaryDirectory() as folder:
-        tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/browser/test_book.py", "-k", "test_explorers"]
+        tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/browser/test_book.py", "-k", "test_page"]
         code = subprocess.call(tests, cwd=HERE.parent, env={"MMVAE_BOOK": str(HERE.parent / "_build" / "html"), **os.environ, "MMVAE_LATENCIES": folder})
         samples = {name: v for file in Path(folder).glob("*.json") for name, v in json.loads(file.read_text(encoding="utf-8")).items()}
     if code or not samples:

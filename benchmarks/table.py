@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
-NAMES = {"mvae": "MVAE", "jmvae": "JMVAE", "dmvae_l": "DMVAE-L", "mmvae-k1": "MMVAE, K = 1", "mmvae-k10": "MMVAE, K = 10", "mmvae-k30": "MMVAE, K = 30"}
+NAMES = {"cvae": "CVAE", "mvae": "MVAE", "jmvae": "JMVAE", "dmvae_l": "DMVAE-L", "mmvae-k1": "MMVAE, K = 1", "mmvae-k10": "MMVAE, K = 10", "mmvae-k30": "MMVAE, K = 30"}
 DATA = {"label": "image + label", "conv": "image + 3x32x32"}
 
 Table = tuple[list[str], list[list[str]]]

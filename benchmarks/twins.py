@@ -10,8 +10,8 @@ import peer
 import torch
 from torch import Tensor, nn
 
-from mmvae_lite.distributions import CategoricalLikelihood, NormalLikelihood
-from mmvae_lite.models import DMVAE_L, JMVAE, MMVAE, MVAE
+from mmvae_lite.distributions import CategoricalLikelihood, Normal, NormalLikelihood
+from mmvae_lite.models import CVAE, DMVAE_L, JMVAE, MMVAE, MVAE
 from mmvae_lite.networks import (
     GaussianEncoder,
     JointEncoder,
@@ -74,13 +74,13 @@ def batch_of(data: str, n: int, seed: int = 0) -> dict[str, Tensor]:
 
 
 def twins(model: str, data: str, n: int, samples: int = 1, seed: int = 0) -> Twins:
-    """Build `mvae`, `jmvae`, `dmvae_l` or `mmvae` on `label` or `conv` data, with n items a batch.
+    """Build `cvae`, `mvae`, `jmvae`, `dmvae_l` or `mmvae` on `label` or `conv` data, with n items a batch.
 
     `samples` is K of MMVAE.
     """
     torch.manual_seed(seed)
     names, batch, generator = modalities(data), batch_of(data, n, seed), torch.Generator().manual_seed(seed)
-    build = {"mvae": _mvae, "jmvae": _jmvae, "dmvae_l": _dmvae_l, "mmvae": _mmvae}[model]
+    build = {"cvae": _cvae, "mvae": _mvae, "jmvae": _jmvae, "dmvae_l": _dmvae_l, "mmvae": _mmvae}[model]
     ours, theirs, passes = build(names, n, samples)
     theirs.train(), ours.train()
     inputs, share = peer.dataset(batch), n if model == "mmvae" else 1  # the peer's MMVAE adds up the items
@@ -118,6 +118,33 @@ def _passes(encoders, decoders, latents: dict[str, int], joint: nn.Module | None
 def _heads(encoder: SplitEncoder, x: Tensor) -> Tensor:
     features = encoder.trunk(x)
     return encoder.private(features).sum() + encoder.shared(features).sum()
+
+
+class OfImageAndLabel(nn.Module):
+    """q(z | x, C) from both in one row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = GaussianEncoder(dense_trunk([784 + 10, 512, 512]), 512, LATENT)
+
+    def forward(self, x: Tensor, label: Tensor) -> Normal:
+        return self.encoder(torch.cat([x.flatten(1), label], -1))
+
+
+def _cvae(names, n, samples):
+    if names != ("image", "label"):
+        raise ValueError(f"cvae: found {names}, wanted an image with its label")
+    encoder, decoder = OfImageAndLabel(), DECODERS["image"](LATENT + 10)
+    theirs = peer.peer_of(
+        "CVAE", encoder=peer.ConditionalEncoder(copy.deepcopy(encoder), LATENT), decoder=peer.ConditionalDecoder(copy.deepcopy(decoder), LATENT),
+        main_modality="image", conditioning_modalities=["label"], decoder_dist="normal", n_modalities=2, latent_dim=LATENT,
+    )  # fmt: skip
+
+    def passes(batch: dict[str, Tensor]) -> Tensor:
+        q = encoder(batch["image"], batch["label"])
+        return q.mean.sum() + q.logvar.sum() + decoder(torch.zeros(n, LATENT + 10, requires_grad=True)).sum()
+
+    return CVAE(encoder, decoder, LIKELIHOODS["image"], LATENT), theirs, passes
 
 
 def _mvae(names, n, samples):
