@@ -221,7 +221,8 @@ def _pivot(address: str, entry: dict) -> nodes.table:
         for column in columns:
             cell = f"{name}/{column}" if name else column
             value = entry["cells"].get(cell)
-            text = "–" if value is None else render({**entry, "value": value})
+            spread = {"sd": entry["sd"][cell]} if cell in entry.get("sd", {}) else {}
+            text = "–" if value is None else render({"unit": entry.get("unit", ""), "format": entry.get("format", ""), "value": value, **spread})
             cells.append((text, anchor("paper", f"{address}:{cell}") if value is not None else ""))
         rows.append(cells)
     return table(["", *columns], rows)
