@@ -75,7 +75,8 @@ class Experiment:
             check_name(f"option of {self.name}", key, self.options())
             _check_option(f"option {key} of {self.name}", options[key], self.options()[key])
         suffix = "".join(f"--{key}-{_plain(value)}" for key, value in sorted(options.items()))
-        return replace(self.maker(**{**self.arguments, **options}), name=self.name + suffix)
+        arguments = {**self.arguments, **options}
+        return replace(self.maker(**arguments), name=self.name + suffix, maker=self.maker, arguments=arguments)
 
     def options(self) -> dict[str, object]:
         """The settings that may be changed, with their values."""
