@@ -6,6 +6,7 @@ shown as inline SVG.  Nothing here changes matplotlib's settings for anybody els
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -23,6 +24,7 @@ _FONT = 11.0
 _SMALLEST_FONT = 9.0
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 _MUTED = "#808080"
+_INLINE_PNG = re.compile(r"(data:image/png;base64,)\s*([A-Za-z0-9+/=\s]+)")
 
 _STYLE: dict[str, Any] = {
     "font.size": _FONT,
@@ -98,7 +100,24 @@ def svg(fig: Any, alt: str | None) -> str:
     buffer = io.StringIO()
     with rc_context({"svg.fonttype": "path", "svg.image_inline": True, "svg.hashsalt": "mmvae_lite"}):
         fig.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return _inline(buffer.getvalue(), alt)
+    return _inline(_INLINE_PNG.sub(lambda found: found[1] + _smaller_png(found[2]), buffer.getvalue()), alt)
+
+
+def _smaller_png(text: str) -> str:
+    """The same picture, a byte for a pixel where it has 256 colours at most; matplotlib writes four."""
+    import numpy as np
+    from PIL import Image
+
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(text))).convert("RGBA"))
+    colours, index = np.unique(pixels.reshape(-1, 4), axis=0, return_inverse=True)
+    if len(colours) > 256:
+        return text
+    image = Image.fromarray(index.reshape(pixels.shape[:2]).astype(np.uint8), "P")
+    image.putpalette(colours[:, :3].tobytes())
+    held = io.BytesIO()
+    image.save(held, "PNG", optimize=True, transparency=colours[:, 3].tobytes())
+    small = base64.b64encode(held.getvalue()).decode()
+    return small if len(small) < len(text) else text
 
 
 def _make_readable(fig: Any) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mmvae_lite import plotting
 
@@ -71,6 +74,29 @@ def test_nothing_is_fetched_and_images_are_embedded():
     links = re.findall(r'(?:href|src)="([^"]+)"', text)
     assert any(link.startswith("data:image/png") for link in links)
     assert all(link.startswith(("#", "data:")) for link in links)
+
+
+@pytest.mark.parametrize("colours", [2, 256, 300])
+def test_pictures_keep_every_pixel_and_weigh_less(colours, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, colours, (20, 30))
+    ramp = np.arange(colours)
+    table = np.stack([ramp % 251, ramp % 17 * 15, ramp // 2, np.where(ramp % 5, 255, ramp % 256)], -1).astype(np.uint8)
+
+    def drawing():
+        fig, ax = plotting.figure(3.0, 2.0)
+        ax.imshow(table[pixels].repeat(8, 0).repeat(8, 1), interpolation="none")
+        ax.set_axis_off()
+        return plotting.svg(fig, ALT)
+
+    def picture(text):
+        found = re.search(r"data:image/png;base64,([^\"]*)", text)[1]
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(found))).convert("RGBA"))
+
+    small = drawing()
+    monkeypatch.setattr(plotting, "_smaller_png", lambda text: text)
+    large = drawing()
+    assert np.array_equal(picture(small), picture(large))
+    assert len(small) < len(large) if colours <= 200 else len(small) <= len(large)
 
 
 def test_ids_are_unique_across_figures_and_resolve():
