@@ -342,6 +342,13 @@ def test_a_notebook_runs_again_when_anything_that_matters_changed(tmp_path):
     assert len({key(), *changed}) == 5
 
 
+def test_one_notebook_can_be_run_alone(monkeypatch):
+    build = tool("build_book")
+    assert build.chosen([]) == build.notebooks() and [p.stem for p in build.chosen(["mvae"])] == ["mvae"]
+    with pytest.raises(SystemExit, match="no notebook is called 'nothing'; there are .*mvae"):
+        build.chosen(["nothing"])
+
+
 @pytest.mark.slow
 def test_a_failing_cell_is_named(tmp_path, monkeypatch):
     papermill_cells = [

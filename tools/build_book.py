@@ -92,17 +92,28 @@ def describe(notebook: str, target: str, error) -> str:
     )
 
 
-def execute_all(profile: str, seed: int, device: str, jobs: int, force: bool) -> list[tuple[str, float]]:
+def chosen(names: list[str]) -> list[Path]:
+    """The notebooks of these names; all of them for none.  Stops for an unknown name."""
+    known = {path.stem: path for path in notebooks()}
+    if unknown := [name for name in names if name not in known]:
+        raise SystemExit(f"no notebook is called {unknown[0]!r}; there are {', '.join(known)}")
+    return [known[name] for name in names] or list(known.values())
+
+
+def execute_all(profile: str, seed: int, device: str, jobs: int, force: bool, only: list[str]) -> list[tuple[str, float]]:
     folder = BUILD / "executed" / profile
     folder.mkdir(parents=True, exist_ok=True)
     parameters = {"profile": profile, "seed": seed, "device": device}
     library, data = library_digest(), data_digest(os.environ.get("MMVAE_DATA", ""))
     times: list[tuple[str, float]] = []
     waiting = {}
+    wanted = chosen(only)
     for notebook in notebooks():
         key, stamp = notebook_key(notebook, parameters, library, data), folder / f"{notebook.stem}.key"
         target = folder / notebook.name
-        if not force and target.exists() and stamp.exists() and stamp.read_text() == key:
+        if notebook not in wanted and stamp.exists() and target.exists():
+            print(f"{notebook.stem}: as it was run last", flush=True)
+        elif not force and target.exists() and stamp.exists() and stamp.read_text() == key:
             print(f"{notebook.stem}: unchanged", flush=True)
             times.append((f"{notebook.stem} (unchanged)", 0.0))
         else:
@@ -152,6 +163,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--jobs", type=int, default=2, help="notebooks that run at once")
     parser.add_argument("--force", action="store_true", help="run the notebooks although they are unchanged")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="run these notebooks alone; the others stay as they were run last")
     parser.add_argument("--record", action="store_true", help="let the notebooks write their results to book/results")
     arguments = parser.parse_args()
     if folder := data_folder():
@@ -163,7 +175,7 @@ def main() -> None:
     BUILD.mkdir(exist_ok=True)
 
     start = time.perf_counter()
-    times = execute_all(arguments.profile, arguments.seed, arguments.device, arguments.jobs, arguments.force)
+    times = execute_all(arguments.profile, arguments.seed, arguments.device, arguments.jobs, arguments.force, arguments.only)
     executed = time.perf_counter()
     page = render(arguments.out.resolve(), arguments.profile)
     end = time.perf_counter()
