@@ -135,21 +135,27 @@ def _inline(drawing: str, alt: str) -> str:
     """Turn a stand-alone SVG into an element: own ids, the page's text colour, a size that scales."""
     body = drawing[drawing.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
-    prefix = "f" + hashlib.sha256(body.encode() + alt.encode()).hexdigest()[:10] + "-"
-    body = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}\1"', body)
-    body = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}", body)
+    prefix = "f" + hashlib.sha256(body.encode() + alt.encode()).hexdigest()[:8] + "-"
+    ids: dict[str, str] = {}
+    body = re.sub(r'(\bid="|href="#|url\(#)([^")]+)', lambda m: m[1] + ids.setdefault(m[2], f"{prefix}{len(ids):x}"), body)
     body = re.sub(rf"{_INK}|#000000", "currentColor", body, flags=re.I)
-    body = re.sub(r"\n\s*", "\n", body)
+    body = re.sub(r"\n\s*", "\n", re.sub(r"<!--.*?-->", "", body, flags=re.S)).replace(">\n<", "><")
     head, _, rest = body.partition(">")
     width, height = (float(v) for v in re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', head).groups())
     pixels = width * 96 / 72
     # Wide figures scroll sideways on a phone rather than shrink their text out of sight.
     opening = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" '
         f'aria-label="{escape(alt)}" viewBox="0 0 {width:g} {height:g}" fill="currentColor" '
         f'style="width:100%;min-width:{0.7 * pixels:.0f}px;max-width:{pixels:.0f}px;height:auto">'
     )
-    return opening + rest.strip()
+    return opening + re.sub(r"(?<![\w.])(\d+)\.\d{3,}", _rounded, rest).replace("xlink:href", "href").strip()
+
+
+def _rounded(number: re.Match[str]) -> str:
+    """A coordinate to a hundredth of a point; a factor below 1 keeps five digits."""
+    value = float(number[0])
+    return f"{value:.2f}".rstrip("0").rstrip(".") if int(number[1]) else f"{value:.5g}"
 
 
 def plotly_bundle(fig: Any, alt: str | None) -> dict[str, Any]:

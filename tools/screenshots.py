@@ -19,7 +19,10 @@ SIZES = {"phone": (390, 844), "desktop": (1280, 900)}
 THEMES = ("light", "dark")
 README_PAGE = "book/intro.html"
 NOT_PAGES = ("genindex", "search", "index")
-WAIT = "() => !window.MathJax?.startup?.promise || MathJax.startup.promise.then(() => true)"
+WAIT = """() => !document.querySelector(".math") || new Promise(done => {
+  const look = () => window.MathJax?.startup?.promise ? MathJax.startup.promise.then(() => done(true)) : setTimeout(look, 50);
+  look();
+})"""
 
 
 def pages(book: Path) -> list[Path]:

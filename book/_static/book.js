@@ -72,8 +72,8 @@
     watchPlots();
     reachable();
     addEventListener("resize", reachable);
-    window.MathJax?.startup?.promise?.then(reachable);
-    addEventListener("load", () => window.MathJax?.startup?.promise?.then(reachable) ?? reachable());
+    addEventListener("load", reachable);
+    addEventListener("formulas-set", reachable);
   }
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
   else start();
