@@ -823,7 +823,7 @@ def on_grid(weights, tau, points):
 coarse = {"(4, 3)": [(4.0, 3.0)], "(2, 3)": [(2.0, 3.0)],
           "(8, 9)": [(8.0, 9.0)], "product": two}
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
+# %% tags=["hide-input", "figure-dmvae-l-5"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 fig, axes = figure(5.2, 5, rows=3, columns=4, sharex=True, sharey="row")
 for row, tau in zip(axes, (2.0, 0.66, 0.1)):
     for i, (ax, (name, weights)) in enumerate(zip(row, coarse.items())):

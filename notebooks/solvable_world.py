@@ -410,7 +410,7 @@ table("What each sense adds, in nats", ["sense", "alone", "as the last of three"
 # Because each is noisy, because each can be missing, and because of something that only appears when there is more than one latent.
 # We come to it.
 
-# %% [markdown]
+# %% [markdown] tags=["figure-mmvae-2"]
 # ## Four criteria, each with a number
 #
 # When has a model with several senses learnt its lesson?
