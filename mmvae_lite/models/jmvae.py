@@ -140,8 +140,8 @@ class JMVAE(nn.Module):
     ) -> dict[str, Float[Tensor, ""]]:
         """The negative of L_JM(alpha) = L_J - alpha sum_m KL(q(z | x) || q_m(z | x_m)), with one sample of z.
 
-        Suzuki et al. (2016), with the joint ELBO L_J = E_q[sum_m lambda_m log p(x_m | z)] - KL(q(z | x) || p(z)).  The
-        gradient of the divergences flows to both encoders.
+        Equation `eq-jmvae` of the book (Suzuki et al. 2016), with the joint ELBO, equation `eq-joint-elbo`,
+        L_J = E_q[sum_m lambda_m log p(x_m | z)] - KL(q(z | x) || p(z)).  The gradient of the divergences flows to both encoders.
 
         `target` holds what is to be reconstructed, the input itself by default, and may hold modalities that the
         input lacks.  `observed` marks items whose data lack a modality.  Returns the total under `loss` and the

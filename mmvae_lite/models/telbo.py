@@ -102,8 +102,9 @@ class TELBO(nn.Module):
         observed: Mapping[str, Bool[Tensor, "batch"]] | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Float[Tensor, ""]]:
-        """The negative of the joint ELBO plus the unimodal ones, each with one sample of z (Vedantam et al. 2017).
+        """The negative of the joint ELBO plus the unimodal ones, each with one sample of z.
 
+        Equation `eq-telbo` of the book (Vedantam et al. 2017):
         E_q[sum_m lambda_m log p(x_m | z)] - KL(q || p) + sum_m (gamma_m E_{q_m}[log p(x_m | z)] - KL(q_m || p)), where
         the decoders of the unimodal brackets are held fixed, so that a vague q_m does not blur them.
 
