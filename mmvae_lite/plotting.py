@@ -24,6 +24,7 @@ _FONT = 11.0
 _SMALLEST_FONT = 9.0
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 _MUTED = "#808080"
+_ALIKE = re.compile(r'<use href="([^"]*)" x="[^"]*" y="[^"]*" style="([^"]*)"/>(?:<use href="\1" x="[^"]*" y="[^"]*" style="\2"/>)+')
 _INLINE_PNG = re.compile(r"(data:image/png;base64,)\s*([A-Za-z0-9+/=\s]+)")
 
 _STYLE: dict[str, Any] = {
@@ -104,11 +105,13 @@ def svg(fig: Any, alt: str | None) -> str:
 
 
 def _smaller_png(text: str) -> str:
-    """The same picture, a byte for a pixel where it has 256 colours at most; matplotlib writes four."""
+    """The picture in 32 levels of each colour and a byte for a pixel where that makes 256 colours at most; matplotlib writes four."""
     import numpy as np
     from PIL import Image
 
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(text))).convert("RGBA"))
+    if len(np.unique(pixels.reshape(-1, 4), axis=0)) > 32:  # noise of a level or two is most of what a picture weighs
+        pixels = (np.rint(pixels / (255 / 31)) * (255 / 31)).round().astype(np.uint8)
     colours, index = np.unique(pixels.reshape(-1, 4), axis=0, return_inverse=True)
     if len(colours) > 256:
         return text
@@ -149,7 +152,42 @@ def _inline(drawing: str, alt: str) -> str:
         f'aria-label="{escape(alt)}" viewBox="0 0 {width:g} {height:g}" fill="currentColor" '
         f'style="width:100%;min-width:{0.7 * pixels:.0f}px;max-width:{pixels:.0f}px;height:auto">'
     )
-    return opening + re.sub(r"(?<![\w.])(\d+)\.\d{3,}", _rounded, rest).replace("xlink:href", "href").strip()
+    rest = re.sub(r"(?<![\w.])(\d+)\.\d{3,}", _rounded, rest).replace("xlink:href", "href")
+    rest = re.sub(r'(?<= d=")[^"]*', _thinned, rest)
+    return opening + _ALIKE.sub(_one_style, rest).strip()
+
+
+def _one_style(run: re.Match[str]) -> str:
+    """Markers of one look in a row: the look is said once."""
+    style = f' style="{run[2]}"'
+    return f"<g{style}>{run[0].replace(style, '')}</g>"
+
+
+def _thinned(path: re.Match[str]) -> str:
+    """A polygon or polyline without the points that lie on the way from one to the next, to a twentieth of a point."""
+    text = re.sub(r"\s*\n", "", path[0]).replace("L ", "L").replace("M ", "M")
+    steps = re.findall(r"([ML])(-?[\d.]+) (-?[\d.]+)", text)
+    if len(steps) < 8 or re.sub(r"[ML]-?[\d.]+ -?[\d.]+|z", "", text):
+        return text
+    points = [(kind, float(x), float(y)) for kind, x, y in steps]
+    kept = [0]
+    for k in range(1, len(points) - 1):
+        last = kept[-1]
+        straight = points[k][0] == points[k + 1][0] == "L" and k - last < 40
+        if not straight or any(_off(points[last], points[k + 1], points[j]) > 0.05 for j in range(last + 1, k + 1)):
+            kept.append(k)
+    kept.append(len(points) - 1)
+    return "".join(f"{steps[k][0]}{steps[k][1]} {steps[k][2]}" for k in kept) + ("z" if text.endswith("z") else "")
+
+
+def _off(a: tuple[str, float, float], b: tuple[str, float, float], c: tuple[str, float, float]) -> float:
+    """How far c is from the way a to b; far where it is not between them, as at the tip of a spike."""
+    dx, dy, px, py = b[1] - a[1], b[2] - a[2], c[1] - a[1], c[2] - a[2]
+    length = dx * dx + dy * dy
+    if length == 0:
+        return (px * px + py * py) ** 0.5
+    along = (px * dx + py * dy) / length
+    return abs(px * dy - py * dx) / length**0.5 if -1e-9 <= along <= 1 + 1e-9 else float("inf")
 
 
 def _rounded(number: re.Match[str]) -> str:
