@@ -44,6 +44,12 @@ def test_a_page_keeps_the_scripts_that_it_needs():
     assert "<p>searchindex.js</p>" in page.lighten(text, "book/a.html")
 
 
+def test_words_of_code_without_a_colour_lose_their_mark():
+    code = '<span class="n">x</span><span class="w"> </span><span class="o">=</span> <span class="p">(</span><span class="mi">1</span><span class="p">)</span>'
+    assert page.lighten(code, "a.html") == 'x <span class="o">=</span> (<span class="mi">1</span>)'
+    assert page.lighten('<span class="n"><a href="#">x</a></span>', "a.html") == '<span class="n"><a href="#">x</a></span>'
+
+
 def test_the_packed_script_holds_the_parts(tmp_path):
     for name in ("startup.js", *page.PARTS):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

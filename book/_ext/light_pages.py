@@ -5,6 +5,7 @@ Of the theme's 2.7 MB a page of ours needs a tenth.  When the book is built, thi
 - takes out the font of icons, in whose place book/_static/icons.css draws the few that a page shows,
 - takes out the search index where nothing is searched, since the search page brings its own,
 - drops the rules of the theme's style sheets that name classes which no page and no script has,
+- takes the marks off words of code that have no colour of their own,
 - packs the parts of MathJax that our equations need (the reading aid too, the menu not) into one compressed script.
 
 A browser that cannot unpack takes MathJax as it came.  Nothing of this asks for a network or for another program.
@@ -152,7 +153,8 @@ def lighten(text: str, page: str) -> str:
         names += [r"searchtools\.js", r"language_data\.js", r"searchindex\.js"]
     for name in names:
         text = re.sub(_SCRIPT.format(name), "", text)
-    return text
+    # names, brackets and blanks have the colour of the code around them: no mark is needed, and a chapter has thousands
+    return re.sub(r'<span class="(?:n|p|w)">([^<]*)</span>', r"\1", text)
 
 
 def choose_mathjax(app, config) -> None:
