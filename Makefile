@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN = .venv/bin/python
 
-.PHONY: help setup book test lab fresh results bench sync screenshots clean
+.PHONY: help setup book test lab assignments grade fresh results bench sync screenshots clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -16,12 +16,20 @@ book:  ## run the notebooks (profile lite) and build the HTML book in _build/htm
 	$(RUN) tools/build_book.py --profile lite
 
 test:  ## run every test, those in a browser too (they use the book that MMVAE_BOOK names, else build one)
-	$(PYTHON) tools/setup.py book test
+	$(PYTHON) tools/setup.py book test coursework
 	$(RUN) tools/run_tests.py
 
 lab:  ## open JupyterLab on the notebooks
 	$(PYTHON) tools/setup.py book
 	MMVAE_DATA="$${MMVAE_DATA:+$$(cd "$$MMVAE_DATA" && pwd)}" $(RUN) -m jupyterlab notebooks
+
+assignments:  ## the student version and the autograder of every assignment, under build/assignments
+	$(PYTHON) tools/setup.py book coursework
+	$(RUN) tools/assignments.py build
+
+grade:  ## grade the notebooks in SUBMISSIONS=folder into a CSV file (it runs them: no protection from hostile code)
+	$(if $(SUBMISSIONS),,$(error name the folder of the notebooks: make grade SUBMISSIONS=folder))
+	$(RUN) tools/assignments.py grade "$(SUBMISSIONS)"
 
 fresh:  ## clone into an empty folder, run both commands there, and time them
 	$(PYTHON) tools/fresh.py

@@ -36,7 +36,7 @@ def test_conda_environment_names_the_same_packages():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     listed = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
     packages = [entry for entry in listed if not entry.startswith("-")]
-    assert sorted(packages) == sorted(requirements("book", "test"))
+    assert sorted(packages) == sorted(requirements("book", "test", "coursework"))
     assert {"-c constraints.txt", "-e ."} <= set(listed)
     assert f"python{PROJECT['requires-python']}" in environment["dependencies"]
 
