@@ -96,6 +96,8 @@ def log_batch_weights(
 ) -> Float[Tensor, "batch batch"]:
     """log W_ij of the estimate q(z_i) = sum_j W_ij q(z_i | x_j) from a batch out of `n_data` items.
 
+    Equation `eq-batch-weights` of the book gives the unbiased ones.
+
     - `unbiased`: row i knows its own posterior, so its diagonal is 1/N and the rest share the other N - 1 items.
     - `mws`: 1/(N B) everywhere (Chen et al. 2018); every log q(z) is too low by log N.
     - `batch_mean`: 1/B everywhere; the own item weighs too much.
@@ -139,6 +141,8 @@ def mi_tc_dw(
     weights: str = "unbiased",
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
     """Mutual information, total correlation and dimension-wise KL of the aggregate posterior, each a scalar.
+
+    Equation `eq-kl-split` of the book, from densities that are estimated in a batch.
 
     `log_q` comes from `log_q_matrix`; `log_qz_given_x` is log q(z_i | x_i) and `log_pz` is log p(z_i), summed over the
     factors.  For any weights MI + TC + DW is the one-sample KL, mean(log q(z | x) - log p(z)), exactly.

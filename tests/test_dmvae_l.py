@@ -74,6 +74,7 @@ def linear(names=NAMES, **options):
     )
 
 
+@pytest.mark.equation("eq-hybrid-posterior")
 def test_two_experts_or_more_are_multiplied_with_the_prior_and_one_is_left_alone():
     for r in (2, 3):
         for names in itertools.combinations(NAMES, r):
@@ -200,6 +201,7 @@ def everything(names, n):
     return {m: torch.ones(n, dtype=torch.bool) for m in names}
 
 
+@pytest.mark.equation("eq-hybrid-loss")
 @pytest.mark.parametrize("shared", SHARED)
 @pytest.mark.parametrize(("names", "missing"), [(PAIR, False), (PAIR, True), (TRIPLE, True)])
 def test_loss_and_gradients_equal_an_independent_recomputation(shared, names, missing):
@@ -220,6 +222,7 @@ def test_loss_and_gradients_equal_an_independent_recomputation(shared, names, mi
     )
 
 
+@pytest.mark.equation("eq-tc-weight")
 @pytest.mark.parametrize("options", [{"weighting": w} for w in WEIGHTS] + [{"blocks": True}, {"root": False}, {"unpaired": ("image",)}])
 def test_every_option_equals_its_recomputation(options):
     model, batch = small(tc_weights={"image": 3.0}, **options), items(PAIR, 6)

@@ -124,6 +124,7 @@ def test_estimates_equal_explicit_sums(scheme, batch):
     assert [v.item() for v in found] == pytest.approx([mi.item(), tc.item(), dw.item()], abs=1e-10)
 
 
+@pytest.mark.equation("eq-kl-split")
 @settings(max_examples=25, deadline=None)
 @given(st.sampled_from(WEIGHTS), st.sampled_from(DISCRETE_LOGPROBS), st.integers(2, 8), st.integers(0, 10_000))
 def test_the_three_terms_telescope_to_the_one_sample_kl(scheme, kind, batch, n_extra):
@@ -147,6 +148,7 @@ def test_the_order_of_the_batch_does_not_matter(scheme, order):
     assert all(a.item() == pytest.approx(b.item(), abs=1e-10) for a, b in zip(one, two))
 
 
+@pytest.mark.equation("eq-batch-weights")
 @pytest.mark.parametrize("scheme", ["unbiased", "mss"])
 def test_weights_are_unbiased_over_all_batches(scheme):
     n, batch, own = 6, 3, 0

@@ -100,6 +100,8 @@ class DMVAE_L(nn.Module):
     def posterior(self, batch: Batch, n: int = 1) -> dict[str, Normal | Concrete]:
         """q(z_s | x_S) under `shared`, and under `private/<modality>` q(z_pm | x_m), or its prior where x_m is missing.
 
+        Equation `eq-hybrid-posterior` of the book.
+
         One modality alone gives its own expert, without the prior, as in the text; an empty batch gives the prior.
         """
         check_batch(batch, self.likelihoods, self.event_shapes, allow_empty=True, like=parameter_like(self))
@@ -118,6 +120,8 @@ class DMVAE_L(nn.Module):
         generator: torch.Generator | None = None,
     ) -> dict[str, Float[Tensor, ""]]:
         """The negative of equation 4 with the KL terms of equation 5, mean over the items that can learn.
+
+        Equation `eq-hybrid-loss` of the book, with every KL split and weighted as in its equation `eq-tc-weight`.
 
         An item with several modalities has, for each of them, a term for every source of z_s: the joint posterior and
         each modality's own.  An item with one has its own source alone, M + 1 times, so that it weighs as much.
