@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmvae_lite.data.linear_gaussian import LG3, LG3_OBSERVATION, LinearGaussian
 from mmvae_lite.distributions import Normal, kl
-from mmvae_lite.exercises import _expect, _near, _number, _same, _tensor, NotYet, exercise
+from mmvae_lite.exercises import NotYet, _expect, _near, _number, _same, _tensor, exercise
 from mmvae_lite.networks import GaussianEncoder
 
 PAIR = LinearGaussian(LG3.weights[:2], LG3.variances[:2])

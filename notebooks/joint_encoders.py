@@ -41,7 +41,6 @@ from mmvae_lite.data import LG3, LG3_OBSERVATION, LinearGaussian
 from mmvae_lite.distributions import BernoulliLikelihood, Normal, kl
 from mmvae_lite.exercises import check
 from mmvae_lite.models import JMVAE, TELBO
-from mmvae_lite.models.linear import exact_model
 from mmvae_lite.networks import (
     dense_decoder,
     dense_encoder,
@@ -389,7 +388,7 @@ print(f"v_1                     = {v_1:.4f}")
 # $$ (eq-crossing-average)
 #
 # For data that the decoders do not describe, nothing holds it down.
-# This distinction will return in the chapter on all subsets.
+# This distinction will return in the chapter on [all subsets](all_subsets.ipynb).
 
 # %%
 def crossing(world, q, m):
@@ -493,7 +492,7 @@ show(fig, alt="Log density of the colour under crossing minus the true condition
 # With exact $q_m$ the precision of the joint encoder drops from $T_{12}$ towards the mean of $T_1$ and $T_2$.
 # Then $\bar q$ changes as well, and the single encoders follow it.
 # A small $\alpha$ disturbs the joint encoder little, and the $q_m$ learn to average all the same, only more slowly.
-# Suzuki's program and most that follow take $\alpha=1$; the first table is for that.
+# Suzuki's program takes $\alpha=1$; the first table is for that.
 # The second shows where all three encoders end when they climb together.
 
 # %%
@@ -1168,7 +1167,7 @@ LatentExplorer(
 #   - MVAE {paper}`dmvae-l:table-1:mnist/mvae/1`
 # :::
 #
-# The first row is the style again: in the latent of a spoken digit the speaker takes so much room that clusters follow speakers.
+# The first row may be the style again: if the speaker takes much room in the latent of a spoken digit, clusters follow speakers and not digits.
 # The last row shows what complete items are for: JMVAE and TELBO learn from complete pairs, and MVAE learns from the rest as well.
 #
 # Our clerks are another task, and their numbers stand beside no paper's.
@@ -1408,8 +1407,8 @@ check("joint-count", price_list).require()
 # %% [markdown]
 # ## Further reading
 #
-# {cite:t}`suzuki2016` is the paper of JMVAE, with the variation of information in its section 3.
+# {cite:t}`suzuki2016` is the paper of JMVAE, where the variation of information comes in.
 # {cite:t}`vedantam2018` introduce TELBO and a product of experts for partly described attributes.
 # {cite:t}`korthals2019` extend the variation of information to any number of senses, and from there to an encoder for every set.
-# {cite:t}`wu2018` measure both against MVAE.
+# {cite:t}`wu2018` measure JMVAE against MVAE.
 # {cite:t}`hsu2018` take the lost style as the reason for private latents; their answer is the chapter on PVAE.

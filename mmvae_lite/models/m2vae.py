@@ -36,7 +36,7 @@ def subsets(names: Sequence[str]) -> list[Subset]:
 def omega(size: int, modalities: int) -> Fraction:
     """The weight of a subset of this size in the lattice of M modalities, (|S| - 1)! (M - |S|)! / M!.
 
-    The paper's recursion L(S) = 1/|S| (J(S) + sum_m L(S without m)), unrolled: (M - |S|)! orders of removal lead from
+    Equation `eq-omega` of the book: the paper's recursion L(S) = 1/|S| (J(S) + sum_m L(S without m)), unrolled: (M - |S|)! orders of removal lead from
     all modalities to S, and each passes on 1/k for every size k on its way.  These are Shapley's weights.  The paper's
     equation 14 gives a pair's L(S) 1/6 where the recursion, its equation 15, gives 1/3: it takes L(S) there for twice
     log p(x_S).  Raises ValueError unless 1 <= size <= modalities.
@@ -125,8 +125,8 @@ class M2VAE(nn.Module):
         """The negative of L = sum_S omega(S) J(S) over all subsets, with one sample of z for each.
 
         J(S) = E_{q(z | x_S)}[sum_{m in S} log p(x_m | z)] - beta KL(q(z | x_S) || p(z))
-        - alpha sum_{m in S} KL(q(z | x_S) || q(z | x_{S without m})), the last for two modalities or more (Korthals et al.
-        2019, section 1.2.3).  Gradients flow to both encoders of a divergence.  L is log p(x) at exact posteriors with
+        - alpha sum_{m in S} KL(q(z | x_S) || q(z | x_{S without m})), the last for two modalities or more: equations
+        `eq-subset-term` and `eq-m2vae` of the book (Korthals et al. 2019, section 1.2.3).  Gradients flow to both encoders of a divergence.  L is log p(x) at exact posteriors with
         beta_joint = 0; a learnt q(z | x_{S without m}) makes it an approximation, not a bound.
 
         `target` holds what is to be reconstructed, the input itself by default.  `observed` marks items that lack a
