@@ -45,7 +45,7 @@ def load(new_page, book_urls):
         page = new_page(**SIZES[size], dark=dark)
         page.add_init_script(WATCH)
         replies = []
-        page.on("response", replies.append)
+        page.on("response", lambda reply: replies.append(reply))
         page.goto(book_urls["http"] + path)
         page.wait_for_function(TYPESET)
         page.wait_for_timeout(300)
