@@ -34,6 +34,7 @@ def test_reading_is_counted_from_words_and_formulas(tmp_path):
     notebook(tmp_path / "notebooks", "# Title\n\nYou need *pens*, [paper](paper.ipynb) and $K > 1$.\n\n" + "word " * 1500 + "$$\nx = aaa + bbb\n$$\n" * 20)
     found = page.describe(tmp_path, "Part", "notebooks/a")
     assert (found.title, found.needs, found.reading, found.seconds) == ("Title", "*pens*, paper and $K > 1$.", 20, None)
+    assert (page.hours(45), page.hours(170)) == ("45 min", "2 h 50 min")
     assert page.math(found.needs).startswith("<em>pens</em>, paper and <span") and "K &gt; 1" in page.math(found.needs)
     notebook(tmp_path / "notebooks", "# Title\n\nNothing is said here.")
     assert page.describe(tmp_path, "", "notebooks/a").needs == ""

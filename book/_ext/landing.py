@@ -52,6 +52,7 @@ def describe(root: Path, part: str, page: str, executed: Path | None = None) -> 
     title = re.search(r"^# (.+)$", prose, re.M)
     needs = re.search(r"^You need (.+?\.)$", prose, re.M)
     plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", needs[1]) if needs else ""
+    plain = plain[:1].upper() + plain[1:]
     words = len(re.findall(r"\b[A-Za-z]{2,}\b", re.sub(r"\$\$.*?\$\$|```.*?```|\$[^$]*\$", " ", prose, flags=re.S)))
     formulas = len(re.findall(r"\$\$.*?\$\$", prose, re.S))
     reading = max(5, 5 * round((words / WORDS_A_MINUTE + formulas / FORMULAS_A_MINUTE) / 5))
@@ -76,6 +77,10 @@ def lasting(seconds: float | None) -> str:
     if seconds is None:
         return "–"
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+
+
+def hours(minutes: int) -> str:
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 
 
 def buttons(chapter: Chapter, source: str) -> str:
@@ -114,7 +119,7 @@ class ChapterTable(SphinxDirective):
                 f"<td>{buttons(chapter, sources(source))}</td></tr>"
             )
         total = [c.seconds for c in found if c.seconds]
-        rows.append(f'<tr class="sum"><th scope="row">Everything</th><td>{sum(c.reading for c in found)} min</td><td>{lasting(sum(total))}</td><td></td></tr>')
+        rows.append(f'<tr class="sum"><th scope="row">Everything</th><td>{hours(sum(c.reading for c in found))}</td><td>{lasting(sum(total))}</td><td></td></tr>')
         head = "<tr><th scope='col'>Chapter, and what you need for it</th><th scope='col'>to read</th><th scope='col'>to run</th><th scope='col'>take it along</th></tr>"
         return [nodes.raw("", f'<div class="chapter-table"><table><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>', format="html")]
 
