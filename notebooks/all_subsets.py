@@ -230,8 +230,8 @@ show_imagined(
 #
 # $$
 # \begin{aligned}
-# &\log p(x_S)=\\
-# &\frac1{|S|}\sum_{m\in S}\Big[\log p(x_{S\setminus m})+\log p(x_m\mid x_{S\setminus m})\Big],
+# \log p(x_S)&=\frac1{|S|}\sum_{m\in S}\log p(x_{S\setminus m})\\
+# &\;+\frac1{|S|}\sum_{m\in S}\log p(x_m\mid x_{S\setminus m}),
 # \end{aligned}
 # $$ (eq-chain-average)
 #
@@ -605,12 +605,12 @@ show(fig, alt="The highest value of the objective minus the log evidence, for me
 # $$
 # \begin{aligned}
 # &\mathbb E_{p(x)}\,\mathcal L\big|_{\beta=0}\\
-# &\;\le\sum_S\omega(S)\sum_{m\in S}\mathbb E\log p(x_m\mid x_{S\setminus m})\\
+# &\;\le\sum_S\omega(S)\;\mathbb E_{p(x)}\,c_S\\
 # &\;=\mathbb E_{p(x)}\log p(x),
 # \end{aligned}
 # $$ (eq-m2vae-average)
 #
-# for *any* encoders, and with equality for exact ones.
+# for *any* encoders, and with equality for exact ones ($c_S$ is the sum of conditional evidences from above).
 # The objective then has its maximum at the truth.
 # For $\beta=1$ the same follows, since divergences only lower it.
 #
@@ -672,7 +672,7 @@ correlations = sorted([*torch.linspace(-0.9, 0.95, {"smoke": 5}.get(profile, 22)
 market = {beta: [best_in_market(r, beta) for r in correlations] for beta in (0.0, 1.0)}
 best_there = market[0.0][correlations.index(model_r)]
 print(f"the model's own correlation: {model_r:.3f}")
-print(f"there, at beta = 0, the best minus the truth: {best_there:+.6f}")
+print(f"there, at beta = 0, best minus truth: {best_there:+.6f}")
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 fig, ax = figure(5, 3.6)

@@ -1081,7 +1081,7 @@ sharpness = [0.25, 1.0, 4.0, 16.0]
 curves = {name: [] for name in OBJECTIVES}
 for precision in sharpness:
     T_1 = T[0,]
-    v, v_all = widths**2, 1 / (T_1 + precision)
+    v = widths**2
     gains = {  # terms with v of each expected objective
         "zeros": 0.5 * v.log() - 0.5 * (T_1 + precision) * v,
         "JMVAE": -0.5 * v.log() - 0.5 / (T_1 * v),
