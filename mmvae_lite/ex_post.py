@@ -127,7 +127,7 @@ class ExPostDensity:
         return self.means[k] + (self.factors[k] @ noise[..., None]).squeeze(-1)
 
     def log_prob(self, z: Float[Tensor, "*lead latent"]) -> Float[Tensor, "*lead"]:
-        """log sum_k w_k N(z; mean_k, cov_k), for any leading axes."""
+        """log sum_k w_k N(z; mean_k, cov_k), for any leading axes; equation `eq-ex-post` of the book."""
         points = z.reshape(-1, z.shape[-1])
         return torch.cat([self._of_components(part).logsumexp(1) for part in points.split(POINTS)]).reshape(z.shape[:-1])
 
@@ -196,7 +196,7 @@ def _maximised_from(
 
 
 def _maximised(x: Float[Tensor, "items latent"], squares: Float[Tensor, "items _"], share: Float[Tensor, "items components"]) -> ExPostDensity:
-    """The most likely mixture when so much of each item belongs to each component."""
+    """The most likely mixture when so much of each item belongs to each component; equation `eq-em` of the book."""
     count = share.sum(0) + EMPTY
     means = share.T @ x / count[:, None]
     second = (share.T @ squares / count[:, None]).unflatten(1, (x.shape[1], x.shape[1]))

@@ -211,6 +211,8 @@ def _leaky(size: int, hidden: Sequence[int]) -> list[nn.Module]:
 def density_ratio_tc(logits: Float[Tensor, "batch 2"]) -> Float[Tensor, ""]:
     """The mean log-odds of joint pairs, which estimates KL(q(s, c) || q(s) q(c)) = I(s; c), a scalar.
 
+    Equation `eq-density-ratio` of the book.
+
     With the optimal discriminator the log-odds are the log density ratio; with any other one the estimate may lie on
     either side, also below 0.  Source: Kim and Mnih (2018); Daunhawer et al. (2021).
     Raises ValueError for fewer than two items.
@@ -223,6 +225,8 @@ def discriminator_loss(
     joint_logits: Float[Tensor, "batch 2"], product_logits: Float[Tensor, "batch 2"]
 ) -> Float[Tensor, ""]:
     """The mean cross-entropy of calling joint pairs class 0 and product pairs class 1, each half, a scalar.
+
+    Equation `eq-discriminator` of the book.
 
     Product pairs are joint ones with the styles permuted over the batch as whole vectors.
     Raises ValueError for fewer than two items.
@@ -237,6 +241,8 @@ def discriminator_loss(
 
 def info_nce_from_scores(scores: Float[Tensor, "items contrasts"]) -> Float[Tensor, ""]:
     """InfoNCE with any critic: the positive of anchor i is scores[i, i], the rest of its row are negatives.
+
+    Equation `eq-info-nce` of the book; its ceiling is `eq-info-nce-ceiling`.
 
     log K + mean_i(f_ii - log sum_j e^f_ij), where K is the number of contrasts of a row, those of score -inf left out.
     With independent negatives the expectation is a lower bound of the mutual information; the value is never above
@@ -257,6 +263,8 @@ def info_nce(
     same_view: bool = False,
 ) -> Float[Tensor, ""]:
     """A lower bound of I(a; b) from the items' two views, a scalar to be maximised.
+
+    Equation `eq-nt-xent` of the book with `symmetric`, `same_view` and `cosine`; its ceiling is `eq-cosine-ceiling`.
 
     `critic` is the inner product or the cosine of two codes, divided by the temperature.  `symmetric` averages over
     both views as anchors.  `same_view` also contrasts an anchor with the other items of its own view; with `symmetric`

@@ -128,6 +128,7 @@ def linear(names=NAMES, **options):
     )
 
 
+@pytest.mark.equation("eq-dmvae-d-product")
 def test_plain_product_counts_the_prior_too_often_and_the_quotient_is_exact():
     plain = linear().posterior(observation())["shared"]
     assert (plain.precision.item(), plain.mean.item()) == pytest.approx((10, 0.5))
@@ -246,6 +247,7 @@ def contrast_by_loops(one, two, nt_xent):
     return math.log(2 * k - 1) - total
 
 
+@pytest.mark.equation("eq-dmvae-d-loss")
 @pytest.mark.parametrize("missing", [False, True])
 @pytest.mark.parametrize("form", [{"contrast": INNER, "halves": False}, {"contrast": NT_XENT, "halves": True}])
 def test_loss_and_gradients_equal_an_independent_recomputation(form, missing):

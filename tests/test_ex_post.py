@@ -21,6 +21,7 @@ def clusters(n=600, seed=0):
     return centres[torch.randint(3, (n,), generator=g)] + torch.randn(n, 3, generator=g, dtype=torch.float64) @ mixing
 
 
+@pytest.mark.equation("eq-ex-post")
 def test_log_prob_is_that_of_a_mixture_of_full_gaussians():
     density, z = ExPostDensity.fit(clusters(), components=3), clusters(50, seed=1)
     covariances = density.factors @ density.factors.mT
@@ -64,6 +65,7 @@ def test_more_starts_are_better_and_as_good_as_scikit_learn_s():
     assert torch.equal(*twice)
 
 
+@pytest.mark.equation("eq-em")
 def test_every_round_is_more_likely():
     z = tangled(600)
     values = [ExPostDensity.fit(z, 8, max_iter=n, tol=0, restarts=1).log_prob(z).mean().item() for n in (1, 2, 5, 20, 60)]

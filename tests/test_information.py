@@ -285,6 +285,7 @@ def log_ratio(s, c, rho):
     return -0.5 * math.log(1 - rho**2) - 0.5 * quadratic
 
 
+@pytest.mark.equation("eq-density-ratio")
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
 def test_the_optimal_discriminator_gives_the_mutual_information(rho):
     s, c = pairs(200_000, rho, seeded())
@@ -313,6 +314,7 @@ def test_a_trained_discriminator_comes_close(rho, truth, tolerance):
         assert density_ratio_tc(net(*pairs(50_000, rho, g))).item() == pytest.approx(truth, abs=tolerance)
 
 
+@pytest.mark.equation("eq-discriminator")
 def test_discriminator_loss_against_cross_entropy_and_at_chance():
     joint, product = randn(5, 2), randn(5, 2, seed=1)
     oracle = F.cross_entropy(joint, torch.zeros(5, dtype=torch.long)) + F.cross_entropy(product, torch.ones(5, dtype=torch.long))
@@ -388,6 +390,7 @@ def test_info_nce_equals_explicit_sums(form, critic, temperature):
     assert found == pytest.approx(loop_info_nce(a, b, critic, temperature, **form), abs=1e-10)
 
 
+@pytest.mark.equation("eq-nt-xent")
 def test_code_form_is_nt_xent():
     n, a, b = 6, randn(6, 3), randn(6, 3, seed=1)
     views = F.normalize(torch.cat([a, b]), dim=1)
@@ -398,6 +401,7 @@ def test_code_form_is_nt_xent():
     assert found.item() == pytest.approx(math.log(2 * n - 1) - nt_xent.item(), abs=1e-12)
 
 
+@pytest.mark.equation("eq-info-nce")
 @pytest.mark.parametrize(
     ("rho", "information", "found"),
     [(0.9, 0.8304, (0.3370, 0.679, 0.808, 0.8245)), (0.999, 3.1076, (0.6542, 1.832, 2.839, 3.029))],
@@ -428,6 +432,7 @@ def test_two_items_against_quadrature():
     assert values.mean().item() == pytest.approx(exact, abs=4 * values.std().item() / math.sqrt(len(values)))
 
 
+@pytest.mark.equation("eq-info-nce-ceiling")
 @settings(max_examples=40, deadline=None)
 @given(st.integers(2, 12), st.floats(0.1, 50), st.sampled_from(["inner", "cosine"]), st.sampled_from(FORMS), st.integers(0, 99))
 def test_never_above_the_log_of_the_contrasts(n, scale, critic, form, seed):
@@ -437,6 +442,7 @@ def test_never_above_the_log_of_the_contrasts(n, scale, critic, form, seed):
     assert info_nce(a, b, critic, 0.05, **form).item() <= ceiling + 1e-9
 
 
+@pytest.mark.equation("eq-cosine-ceiling")
 @settings(max_examples=40, deadline=None)
 @given(st.integers(2, 12), st.integers(1, 6), st.integers(0, 99), st.booleans())
 def test_a_cosine_at_temperature_one_saturates(n, dims, seed, aligned):

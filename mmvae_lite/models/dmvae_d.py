@@ -109,7 +109,10 @@ class DMVAE_D(nn.Module):
     decode, log_px, translate, swap, traverse = split.decode, split.log_px, split.translate, split.swap, split.traverse
 
     def posterior(self, batch: Batch) -> dict[str, Normal]:
-        """q(c | x_S) under `shared`; under `private/<modality>` q(s_m | x_m), or its prior where x_m is missing."""
+        """q(c | x_S) under `shared`; under `private/<modality>` q(s_m | x_m), or its prior where x_m is missing.
+
+        The product is equation `eq-dmvae-d-product` of the book.
+        """
         check_batch(batch, self.likelihoods, self.event_shapes, like=parameter_like(self))
         codes = {m: self.encoders[m](x) for m, x in batch.items()}
         shared = split.pooled({m: q["shared"] for m, q in codes.items()}, presence(batch, None, self.modalities), self.pool)
@@ -153,7 +156,10 @@ class DMVAE_D(nn.Module):
         return self.objective(self.draw(batch, observed, generator), batch if target is None else target)
 
     def objective(self, codes: Codes, target: Batch) -> dict[str, Float[Tensor, ""]]:
-        """The terms of the loss from one draw.  Decoders see the detached pooled mean of c, from the set that holds x_m."""
+        """The terms of the loss from one draw, equation `eq-dmvae-d-loss` of the book.
+
+        Decoders see the detached pooled mean of c, from the set that holds x_m.
+        """
         check_batch(target, self.likelihoods, self.event_shapes, like=parameter_like(self))
         check_target(target, {m: q.mean for m, q in codes.private.items()})
         terms: dict[str, Tensor] = {}
