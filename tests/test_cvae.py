@@ -112,6 +112,7 @@ def test_without_beta_the_prior_does_not_matter(monkeypatch):
 # --- an independent second computation
 
 
+@pytest.mark.equation("eq-cvae")
 @pytest.mark.parametrize("modality", ["image", "speech", "caption"])
 def test_loss_and_gradient_equal_an_independent_recomputation(modality):
     model, batch = make(modality, beta=4.0), kinds.items((modality, "label"), n=5)
@@ -204,6 +205,7 @@ def test_the_networks_of_the_paper_have_the_sizes_of_its_table():
 # --- entangled data
 
 
+@pytest.mark.equation("eq-cut")
 @pytest.mark.parametrize(("dim", "radius"), [(1, 2.0), (2, 2.0), (2, 1.645), (2, 0.2), (5, 1.5)])
 def test_truncated_draws_stay_inside_and_follow_the_law(dim, radius):
     z = truncated_normal(20_000, dim, radius, torch.Generator().manual_seed(0))
@@ -227,6 +229,7 @@ def two_models():
     return {"digit": make("image", 2, seed=0), "sound": make("speech", 2, seed=1)}
 
 
+@pytest.mark.equation("eq-entangle")
 @pytest.mark.parametrize("radius", ["paper", "code", 1.0])
 def test_one_latent_and_one_class_make_every_modality(radius):
     models = two_models()
@@ -260,6 +263,7 @@ def test_the_generator_is_determined_by_its_seed():
     assert not torch.equal(one[1], other[1])
 
 
+@pytest.mark.equation("eq-shuffle")
 def test_the_control_keeps_classes_and_items_and_nothing_else():
     batch, _ = entangle(two_models(), per_class=40, generator=torch.Generator().manual_seed(0))
     mixed = shuffle_within_classes(batch, "sound", generator=torch.Generator().manual_seed(1))

@@ -39,6 +39,8 @@ def truncated_normal(
 ) -> Float[Tensor, "n dim"]:
     """n draws from N(0, I) given that their length is at most `radius`, by rejection: [n, dim].
 
+    Equation `eq-cut` of the book is the share that is kept in the plane.
+
     Raises ValueError for a radius that is not positive, or that keeps less than one draw in a thousand.
     """
     check_positive("n", n)
@@ -64,6 +66,8 @@ def entangle(
     chunk: int = 1000,
 ) -> tuple[dict[str, Tensor], Float[Tensor, "items latent"]]:
     """Superimpose the latent spaces of several CVAEs and sample from them: a batch, and the latent of each item.
+
+    Equation `eq-entangle` of the book.
 
     models: name of the new modality -> `CVAE`; they agree in latent_dim and classes.
     per_class: how many latents are drawn, once; each is decoded by every model in every class.
@@ -117,7 +121,10 @@ def shuffle_within_classes(
 
 
 def permuted_within_classes(classes: Int[Tensor, "items"], generator: torch.Generator | None = None) -> Int[Tensor, "items"]:
-    """A random permutation of the items [items] that takes each to an item of its class."""
+    """A random permutation of the items [items] that takes each to an item of its class.
+
+    Equation `eq-shuffle` of the book.
+    """
     order = torch.randperm(len(classes), generator=generator, device=classes.device)
     partner = torch.empty_like(order)
     partner[classes.argsort(stable=True)] = order[classes[order].argsort(stable=True)]

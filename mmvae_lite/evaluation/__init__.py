@@ -5,6 +5,9 @@ Whether what is generated is right:
 `semi_supervised` (accuracy, F1) beside comparison classifiers; `cca` (images with captions), on the features of
 `bird_features` and the vectors of `sentences`.
 
+What a set of pairs shares:
+`entanglement` (a shuffle test within classes, without a model).
+
 What the latents hold:
 `probes` (a linear layer), `clustering` (k-means, purity, the inertia curve), `latents` (divergences of each dimension).
 
@@ -22,6 +25,7 @@ from mmvae_lite.evaluation.cca import cross_correlation, fit_caption_judge, join
 from mmvae_lite.evaluation.classifiers import classifier, judges_for, train_judge
 from mmvae_lite.evaluation.clustering import cluster_purity, inertia_curve
 from mmvae_lite.evaluation.coherence import conditional_coherence, joint_coherence, leave_one_out_coherence
+from mmvae_lite.evaluation.entanglement import shuffle_test
 from mmvae_lite.evaluation.latents import expert_divergences, per_dimension_kl, symmetric_kl
 from mmvae_lite.evaluation.likelihood import log_likelihood
 from mmvae_lite.evaluation.probes import posteriors, probe_means, probe_samples
@@ -51,6 +55,7 @@ __all__ = [
     "probe_samples",
     "real_correlation",
     "sentences",
+    "shuffle_test",
     "symmetric_kl",
     "train_judge",
 ]

@@ -106,6 +106,8 @@ class CVAE(nn.Module):
     ) -> dict[str, Float[Tensor, ""]]:
         """The negative of E_q[log p(x | z, C)] - beta KL(q(z | x, C) || p(z)) with one sample of z; mean over the batch.
 
+        Equation `eq-cvae` of the book.
+
         `target` holds what is to be reconstructed, the input itself by default.  Returns the total under `loss` and
         the unweighted terms `recon/<modality>` and `kl`.
         Raises NotImplementedError for items that lack the modality or the label.
