@@ -464,13 +464,14 @@ class Reproduction(_Base):
         paper, _, key = address.partition(":")
         entry = papers[paper]["tables"].get(key)
         caption = [nodes.paragraph("", re.sub(r" \([^()]*\)$", "", entry["caption"]) + ".")] if entry else []
-        return [*caption, _wide(_table(["Value", "Paper", "Ours", "Status", "Experiment"], [self.shown(line) for line in found]))]
+        title = f"{papers[paper]['name']}, {entry['name']}" if entry else ""
+        return [*caption, _wide(_table(["Value", "Paper", "Ours", "Status", "Experiment"], [self.shown(line, title) for line in found]))]
 
-    def shown(self, line: Line) -> list[nodes.Node]:
+    def shown(self, line: Line, title: str = "") -> list[nodes.Node]:
         paper: nodes.Node = nodes.Text(line.paper)
         if line.row.cell:
             uri = self.env.app.builder.get_relative_uri(self.env.docname, ledger.PAGE)
-            paper = nodes.reference("", line.paper, refuri=f"{uri}#{ledger.anchor('paper', line.row.cell)}", internal=True, classes=["number", "paper"])
+            paper = nodes.reference("", line.paper, refuri=f"{uri}#{ledger.anchor('paper', line.row.cell)}", internal=True, classes=["number", "paper"], reftitle=title)
         ours = nodes.inline("", line.ours)
         if line.where:
             ours += nodes.inline("", line.where, classes=["runs"])
