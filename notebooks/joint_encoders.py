@@ -201,7 +201,7 @@ print(f"  drawn from form and zeros: {read_right(from_zeros):.3f}")
 # - say what JMVAE pays for every nat that only one sense knows;
 # - read and write a stop-gradient, and say what it protects in TELBO;
 # - count what it costs to give each set of senses its own encoder;
-# - explain why the style of one modality is lost on the way to the other, whatever the recipe.
+# - explain why the style of one modality cannot reach the other, whatever the recipe.
 
 # %% [markdown]
 # ## What we are after
@@ -943,25 +943,32 @@ fours = (test.classes == 4).nonzero()[:8, 0]
 seen = {"x1": pairs["x1"][fours]}
 with torch.no_grad():
     g = torch.Generator().manual_seed(seed)
-    views = {
-        "seen": seen["x1"],
-        "same": models["JMVAE"].translate(seen, "x1"),
-        "other": models["JMVAE"].translate(seen, "x2"),
-        "drawn": models["JMVAE"].translate(seen, "x2", sample=True, generator=g),
-    }
-strips(views, alt="Four rows of eight pictures of a four, by JMVAE. First the pictures that were seen, in eight handwritings. Then the same hand decoded again, which "
-       "follows the differences between them. Then the other hand decoded from the mean of z: nearly one and the same average four eight times. Last the other hand "
-       "decoded from draws of z, with differences that do not follow those of the first row.",
-       caption=f"JMVAE, z inferred from the form alone. {source}")
+    views = {"seen": seen["x1"]}
+    for name in ("TELBO", "JMVAE"):
+        views[f"{name[0]} same"] = models[name].translate(seen, "x1")
+        views[f"{name[0]} other"] = models[name].translate(seen, "x2")
+    views["J drawn"] = models["JMVAE"].translate(seen, "x2", sample=True, generator=g)
+strips(views, alt="Six rows of eight pictures of a four. First the pictures that were seen, in eight handwritings. By TELBO, the same hand decoded again follows the differences "
+       "between them, and the other hand follows them a little. By JMVAE the same hand is much alike in all columns, and the other hand is nearly one and the same average four. "
+       "In the last row, decoded from draws, there are differences again, and they do not follow those of the first row.",
+       caption=f"z inferred from the form alone, by TELBO (T) and JMVAE (J); its mean is decoded, in the last row a draw. {source}")
 
 # %% [markdown]
-# The second row follows the hand that wrote the first, though timidly: that is the tax on style.
-# The third does not follow: it is nearly the same picture again and again.
-# The model is not at fault.
-# The clerks' hands have nothing to do with each other, and $x_1$ tells of $x_2$ nothing but the digit.
-# Then $\mathbb E[x_2\mid x_1]$ is an average over *all* hands, and the mean of $z$ decodes to something like it.
-# The fourth row draws $z$ from $q_1$ instead, and each draw has some style: any style, not this one.
-# In the words of the tax, {eq}`eq-jmvae-price`: of what $x_1$ tells about $z$, only the digit is known to $x_2$ too.
+# Look at the rows of the other hand.
+# Here we know the right answer.
+# The clerks' hands have nothing to do with each other, so $x_1$ tells of $x_2$ nothing but the digit, and $\mathbb E[x_2\mid x_1]$ is the average four, the same eight times.
+# JMVAE comes close to it.
+# That is what {cite:t}`hsu2018` saw: the other modality does not move when the style of the first one does.
+# The model is not at fault; there is nothing to know.
+# The last row draws $z$ from $q_1$ instead, and each draw has some style: any style, not this one.
+#
+# TELBO's other hand leans a little with the first.
+# It looks like knowledge, and cannot be.
+# Its single encoder is surer than it may be, and the two styles share dimensions of $z$.
+#
+# Now the rows of the same hand.
+# TELBO's follows the first row.
+# JMVAE's is blander: of what $x_1$ tells about $z$ only the digit is known to $x_2$ too, and the rest is taxed, {eq}`eq-jmvae-price`.
 #
 # Let us measure it for all digits.
 # The spread of pictures *within* a digit is their variance, summed over the pixels.
@@ -1008,13 +1015,14 @@ table(f"Spreads are shares of that of real pictures, n = {len(test)}", ["", *res
 ])
 
 # %% [markdown]
-# Read the two spreads from the mean first.
-# In each column, crossing loses a good part of what the same hand had.
-# Draws bring some of it back, and least so for the zeros, which draw from a belief that is too narrow: the melon predicted this.
+# Across, the spread from the mean should be about zero, and the spread from a draw close to one.
+# All three show some of the former, TELBO the most.
+# And all three show too little of the latter, the zeros least of all: they draw from a belief that is too narrow, as the melon predicted.
 #
 # Then compare the columns of JMVAE and TELBO, which differ in nothing but the objective.
 # JMVAE keeps less of the same hand, and its joint ELBO is lower: it pays the tax.
 # TELBO, which pays none, keeps the most and has the best joint ELBO.
+# What JMVAE gets for its money is in the rows across.
 #
 # ### Who knows what
 #
