@@ -154,7 +154,10 @@ class Mixture:
         return torch.stack([q.log_prob(z) for q in self.experts])
 
     def log_prob(self, z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """log q(z) by log-sum-exp over the experts: [*samples, *batch, latent] -> [*samples, *batch]."""
+        """log q(z) by log-sum-exp over the experts: [*samples, *batch, latent] -> [*samples, *batch].
+
+        By equation `eq-mixture-floor` of the book it is at least the best expert's, less log M.
+        """
         return self.expert_log_probs(z).logsumexp(0) - math.log(len(self.experts))
 
     def responsibilities(self, z: Float[Tensor, "..."]) -> Float[Tensor, "experts ..."]:

@@ -164,6 +164,19 @@ def test_mixture_against_torch_distributions():
     assert mixture.rsample((6,), generator).shape == (3, 6, 4, 2)
 
 
+@pytest.mark.equation("eq-mixture-floor")
+def test_a_mixture_is_never_much_worse_than_its_best_expert():
+    generator = torch.Generator().manual_seed(1)
+    means, logvars = (3 * torch.randn(4, 5, 2, dtype=F64, generator=generator) for _ in range(2))
+    mixture = Mixture(tuple(Normal(m, v) for m, v in zip(means, logvars)))
+    z = 5 * torch.randn(50, 5, 2, dtype=F64, generator=generator)
+    loss = mixture.expert_log_probs(z).amax(0) - mixture.log_prob(z)
+    assert bool((loss <= math.log(4) + 1e-12).all()) and bool((loss >= 0).all())
+    alone = Mixture((Normal(means[0, :1], torch.zeros(1, 2, dtype=F64)), Normal(means[0, :1] + 1e3, torch.zeros(1, 2, dtype=F64))))
+    at = means[0, :1]
+    assert (alone.expert_log_probs(at).amax(0) - alone.log_prob(at)).item() == pytest.approx(math.log(2))
+
+
 @pytest.mark.equation("eq-linear-gaussian")
 def test_lg3_evidence_and_posteriors_against_quadrature():
     grid = torch.linspace(-12, 12, 200_001, dtype=F64)

@@ -268,6 +268,7 @@ def test_a_published_number_can_be_impossible_under_the_scale_beside_it():
         lik.check_possible(1e-9, NormalLikelihood(1.0), (1,))
 
 
+@pytest.mark.equation("eq-laplace-ceiling")
 @pytest.mark.parametrize("likelihood", [BernoulliLikelihood(), LaplaceLikelihood(0.3), NormalLikelihood(0.2), NormalLikelihood(torch.tensor([0.1, 0.4, 2.0])), CategoricalLikelihood()])
 def test_the_ceiling_is_the_best_that_any_decoder_reaches(likelihood):
     x = torch.rand(5, 3, generator=seeded(), dtype=F64)

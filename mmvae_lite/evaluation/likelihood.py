@@ -222,6 +222,7 @@ def table(
 def ceiling(likelihood: Likelihood, x: Float[Tensor, "items *event"]) -> Float[Tensor, "items"]:
     """The highest log p(x | z) that any decoder can reach on each item: that of a perfect reconstruction, in nats, [items].
 
+    For a Laplace density, equation `eq-laplace-ceiling` of the book.
     No log p(x) is above it.  For a density it grows without limit as the scale shrinks, which is why likelihoods of
     models with different scales cannot be compared.
     """
