@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from mmvae_lite.data.archives import Limits, read_members
+from mmvae_lite.data.archives import LONGEST, Limits, read_members
 from mmvae_lite.data.idx import BadFile
 
 FILES = {
@@ -72,6 +72,12 @@ def test_members_come_out_as_they_went_in(read, pack):
     assert wavs == {name: x for name, x in FILES.items() if name.endswith(".wav")} and len(wavs) == 3
 
 
+@pytest.mark.parametrize("pack", PACK.values(), ids=PACK)
+def test_a_file_may_be_longer_than_a_header(read, pack):
+    files = {"long.bin": bytes(LONGEST + 1), "after": b"it"}
+    assert read(pack(files)) == files
+
+
 def test_members_come_one_at_a_time(tmp_path):
     path = tmp_path / "x.tar.gz"
     path.write_bytes(tar_gz(FILES)[:-20])  # broken at its end only
@@ -127,6 +133,11 @@ def test_links_in_a_zip_are_refused(read):
 def test_limits_on_members(read, pack, limits, sentence):
     with pytest.raises(BadFile, match=sentence):
         read(pack(FILES), lambda name: False, **limits)
+
+
+@pytest.mark.parametrize("pack", PACK.values(), ids=PACK)
+def test_a_member_may_be_as_long_as_the_limit(read, pack):
+    assert read(pack({"a": bytes(100)}), member=100) == {"a": bytes(100)}
 
 
 def test_limit_on_the_whole(read):

@@ -91,6 +91,8 @@ def test_the_crop_keeps_all_columns_and_168_rows(folder):
 def test_limits(folder):
     found = celeba(train=2, test=1)
     assert [len(p) for p in (found.train, found.validation, found.test)] == [2, 2, 1]
+    first = [i for i, part in enumerate(PARTITION) if part == 0][:2]
+    assert found.train.batch["attributes"].tolist() == [[float(values(i)[c] == 1) for c in CHOSEN] for i in first]
     with pytest.raises(ValueError, match="test: found -1, wanted a whole number"):
         celeba(test=-1)
 
@@ -106,6 +108,29 @@ def test_read_once_then_from_the_cache(folder, monkeypatch):
     assert not torch.equal(celeba().train.batch["image"], first.train.batch["image"])
     assert reads == [f"{i + 1:06}.jpg" for i, p in enumerate(PARTITION) if p == 0]
     assert sorted(p.relative_to(folder) for p in folder.rglob("*")) == mine
+
+
+def test_a_photograph_that_changed_and_kept_its_size_is_read_again(folder, monkeypatch):
+    celeba()
+    reads = []
+    monkeypatch.setattr(sys.modules["mmvae_lite.data.celeba"], "read_image", lambda path: reads.append(path.name) or read_image(path))
+    os.utime(folder / IMAGES / "000001.jpg", ns=(1, 1))
+    celeba()
+    assert "000001.jpg" in reads
+
+
+def test_photographs_are_read_in_pieces(folder, monkeypatch):
+    monkeypatch.setattr(sys.modules["mmvae_lite.data.celeba"], "BLOCK", 2)
+    middle = celeba().train.batch["image"][:, :, 20:44, 20:44].float().mean((1, 2, 3))
+    assert torch.allclose(middle, torch.tensor([20.0 * (i + 1) for i, part in enumerate(PARTITION) if part == 0]), atol=2)
+
+
+@pytest.mark.parametrize("kept", [np.zeros((3, 3, 64, 63), np.uint8), np.zeros((3, 3, 64, 64))])
+def test_a_cache_of_something_else_is_read_again(folder, kept):
+    first = celeba()
+    for path in left_behind(folder):
+        np.savez(path, images=kept)
+    assert torch.equal(celeba().test.batch["image"], first.test.batch["image"]) and celeba().test.batch["image"].dtype == torch.uint8
 
 
 @pytest.mark.parametrize("harm", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"PK" + bytes(len(b))])

@@ -72,6 +72,11 @@ def test_broken_gzip_is_refused(tmp_path):
     path.write_bytes(gzip.compress(GOOD)[:-12])
     with pytest.raises(BadFile, match="broken or partial gzip"):
         read_idx(path, 3)
+    damaged = bytearray(gzip.compress(GOOD))
+    damaged[10] |= 0x06  # the first block of a kind that does not exist
+    path.write_bytes(damaged)
+    with pytest.raises(BadFile, match="broken or partial gzip"):
+        read_idx(path, 3)
     path.write_bytes(b"no gzip at all")
     with pytest.raises(BadFile, match="broken or partial gzip"):
         read_idx(path, 3)

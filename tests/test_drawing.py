@@ -46,6 +46,29 @@ def test_distances_are_exact_where_geometry_knows_them():
     assert D.polygon(points, square)[0].tolist() == pytest.approx([-1, math.sqrt(13), 0, math.sqrt(2)])
 
 
+def test_a_tapered_line_is_as_wide_as_its_ends():
+    """Its edge lies at the first radius beside the start, at the second beside the end, and half way between them in the middle."""
+    points = torch.tensor([[[0.0, 0.3], [2.0, 0.1], [1.0, 0.2], [-0.3, 0.0], [2.1, 0.0]]])
+    assert D.tapered(points, (0.0, 0.0), (2.0, 0.0), 0.3, 0.1)[0].tolist() == pytest.approx([0, 0, 0, 0, 0], abs=1e-6)
+
+
+def test_shapes_that_flow_together_are_larger_than_both():
+    """Where both edges are equally far a quarter of the reach is added; farther than the reach it is the union."""
+    first, second = torch.tensor([[0.2, 0.1, 1.0]]), torch.tensor([[0.2, 0.3, -1.0]])
+    assert D.smooth_union(first, second, 0.4)[0].tolist() == pytest.approx([0.1, 0.075, -1.0])
+
+
+def test_the_blurred_edge_is_a_pixel_of_the_shorter_side():
+    tall = D.coverage(D.half_plane(D.grid(32, 8), (0.0, 0.01), math.pi / 2))
+    assert tall[:16].eq(1).all() and tall[17:].eq(0).all()
+    assert tall[16].tolist() == pytest.approx([0.5 - (0.125 - 0.01) / 0.25] * 8, abs=1e-5), "a quarter is a pixel's side"
+
+
+def test_a_blend_runs_downwards_unless_told():
+    shades = D.blend(D.grid(4), [0.0], [1.0])[..., 0, :, :].squeeze()
+    assert torch.allclose(shades, torch.tensor([0.125, 0.375, 0.625, 0.875])[:, None].expand(4, 4))
+
+
 def test_the_edge_covers_as_much_as_a_fine_grid():
     """A pixel's cover is the share of it that lies inside, to within the error of a ramp."""
     coarse = D.coverage(D.ellipse(D.grid(16), (0.07, -0.04), 0.61))

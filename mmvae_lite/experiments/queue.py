@@ -88,20 +88,20 @@ def work(
     runs_folder().mkdir(parents=True, exist_ok=True)
     asked = False
     while True:
-        rest = end - time.monotonic()
-        while left and len(busy) < workers and rest >= LEAST_SECONDS and not asked:
-            busy.append(Worker.start(left.pop(0), device, rest))
-            say(f"started {busy[-1].run.title}")
         for worker in [w for w in busy if w.process.poll() is not None]:
             busy.remove(worker)
             done.append(worker.outcome())
             say(str(done[-1]["message"]))
+        rest = end - time.monotonic()
+        while left and len(busy) < workers and rest >= LEAST_SECONDS and not asked:
+            busy.append(Worker.start(left.pop(0), device, rest))
+            say(f"started {busy[-1].run.title}")
         if not busy:
             return done
         if stop() and not asked:
             asked = True
         for worker in busy:
-            if asked or time.monotonic() > worker.deadline:
-                worker.process.send_signal(2)
+            if (asked or time.monotonic() > worker.deadline) and worker.deadline < float("inf"):
+                worker.process.send_signal(2)  # once: a second one would interrupt its saving
                 worker.deadline = float("inf")
         time.sleep(0.2)
