@@ -1127,8 +1127,7 @@ else:
 
 # %% [markdown]
 # The printed curve is the strong claim of the paper: a few labels go a long way.
-# Half of the answer is in the schedule.
-# The authors' program shows a labelled batch once in an epoch, and needs a very large weight $\lambda$ for the label; both are missing in the text.
+# The text leaves out how: the authors' program shows a labelled batch once in an epoch, and gives the label a very large weight $\lambda$.
 
 # %% [markdown]
 # ## Faces and eighteen attributes
@@ -1158,7 +1157,7 @@ def face_model():
         },
         private_dims={"image": 24, "attributes": 0},
         shared=(18, 2),
-        n_data=6000,
+        n_data=3000,
     )
 
 

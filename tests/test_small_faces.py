@@ -15,7 +15,7 @@ from mmvae_lite.pretrained import load_network
 def build():
     families = {"image": BernoulliLikelihood(), "attributes": BernoulliLikelihood()}
     return DMVAE_L(
-        **dmvae_l_small_face_networks(24), likelihoods=families, private_dims={"image": 24, "attributes": 0}, shared=(18, 2), n_data=6000
+        **dmvae_l_small_face_networks(24), likelihoods=families, private_dims={"image": 24, "attributes": 0}, shared=(18, 2), n_data=3000
     )
 
 
