@@ -105,7 +105,7 @@ def svg(fig: Any, alt: str | None) -> str:
 
 
 def _smaller_png(text: str) -> str:
-    """The picture in 32 levels of each colour and a byte for a pixel where that makes 256 colours at most; matplotlib writes four."""
+    """The picture in 32 levels of each colour, and a byte for a pixel where that makes 256 colours at most; matplotlib writes four."""
     import numpy as np
     from PIL import Image
 
@@ -113,12 +113,13 @@ def _smaller_png(text: str) -> str:
     if len(np.unique(pixels.reshape(-1, 4), axis=0)) > 32:  # noise of a level or two is most of what a picture weighs
         pixels = (np.rint(pixels / (255 / 31)) * (255 / 31)).round().astype(np.uint8)
     colours, index = np.unique(pixels.reshape(-1, 4), axis=0, return_inverse=True)
-    if len(colours) > 256:
-        return text
-    image = Image.fromarray(index.reshape(pixels.shape[:2]).astype(np.uint8), "P")
-    image.putpalette(colours[:, :3].tobytes())
     held = io.BytesIO()
-    image.save(held, "PNG", optimize=True, transparency=colours[:, 3].tobytes())
+    if len(colours) > 256:
+        Image.fromarray(pixels).save(held, "PNG", optimize=True)
+    else:
+        image = Image.fromarray(index.reshape(pixels.shape[:2]).astype(np.uint8), "P")
+        image.putpalette(colours[:, :3].tobytes())
+        image.save(held, "PNG", optimize=True, transparency=colours[:, 3].tobytes())
     small = base64.b64encode(held.getvalue()).decode()
     return small if len(small) < len(text) else text
 

@@ -98,7 +98,7 @@ def test_pictures_look_the_same_and_weigh_less(colours, monkeypatch):
     monkeypatch.setattr(plotting, "_smaller_png", lambda text: text)
     large = drawing()
     assert abs(picture(small) - picture(large)).max() <= (0 if colours <= 30 else 4)
-    assert len(small) < len(large) if colours <= 250 else len(small) <= len(large)
+    assert len(small) < len(large)
 
 
 def polyline(text):
