@@ -39,7 +39,7 @@ def main(options: list[str]) -> int:
         environment["MMVAE_BROWSER"] = path
     else:
         print(f"{why} The browser tests will be skipped, and fail when CI is set.", flush=True)
-    return subprocess.call([sys.executable, "-m", "pytest", *(options or ["-n", "2"])], cwd=ROOT)
+    return subprocess.call([sys.executable, "-m", "pytest", *(options or ["-n", "2", "--dist", "worksteal"])], cwd=ROOT)
 
 
 if __name__ == "__main__":

@@ -42,29 +42,42 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture
-def new_page(chromium):
-    """Make a page: new_page(width=1280, height=900, dark=False, touch=False, calm=True)."""
-    contexts = []
+@pytest.fixture(scope="session")
+def context(chromium):
+    """One context for each way of looking, which its pages share."""
+    made = {}
 
     def make(width=1280, height=900, dark=False, touch=False, calm=True, javascript=True):
-        context = chromium.new_context(
-            viewport={"width": width, "height": height},
-            color_scheme="dark" if dark else "light",
-            has_touch=touch,
-            is_mobile=touch,
-            reduced_motion="reduce" if calm else "no-preference",
-            java_script_enabled=javascript,
-        )
-        context.set_default_timeout(20_000)
-        mode = "dark" if dark else "light"
-        context.add_init_script(f"try {{ localStorage.mode = localStorage.theme = '{mode}' }} catch {{}}")
-        contexts.append(context)
-        return context.new_page()
+        way = (width, height, dark, touch, calm, javascript)
+        if way not in made:
+            made[way] = chromium.new_context(
+                viewport={"width": width, "height": height},
+                color_scheme="dark" if dark else "light",
+                has_touch=touch,
+                is_mobile=touch,
+                reduced_motion="reduce" if calm else "no-preference",
+                java_script_enabled=javascript,
+            )
+            made[way].set_default_timeout(20_000)
+            mode = "dark" if dark else "light"
+            made[way].add_init_script(f"try {{ localStorage.mode = localStorage.theme = '{mode}' }} catch {{}}")
+        return made[way]
+
+    return make
+
+
+@pytest.fixture
+def new_page(context):
+    """Make a page: new_page(width=1280, height=900, dark=False, touch=False, calm=True)."""
+    pages = []
+
+    def make(**way):
+        pages.append(context(**way).new_page())
+        return pages[-1]
 
     yield make
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
 
 
 @pytest.fixture(scope="session")
@@ -93,9 +106,15 @@ def book_urls(book):
 
 
 @pytest.fixture
-def latencies(request):
-    """Fill with name -> samples of {"draw", "painted"} in ms; printed, never asserted; kept in the folder MMVAE_LATENCIES names."""
-    return request.config.stash.setdefault(LATENCIES, {})
+def latency(request):
+    """latency(name, explorer) measures it in ms, printed and never asserted; kept in the folder that MMVAE_LATENCIES names."""
+    table = request.config.stash.setdefault(LATENCIES, {})
+    moves = 40 if os.environ.get("MMVAE_LATENCIES") else 11
+
+    def measure(name, explorer):
+        table[name] = explorer.evaluate("(explorer, moves) => mmvaeExplore.measureLatency(explorer, moves)", moves)
+
+    return measure
 
 
 def pytest_sessionfinish(session):

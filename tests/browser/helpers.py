@@ -25,6 +25,47 @@ SETTLED = """() => new Promise(done => {
   requestAnimationFrame(() => requestAnimationFrame(look));
 })"""
 
+AFTER = f"async explorer => {{ await ({SETTLED})(); return ({SEEN})(explorer); }}"
+#: Make a page small for axe without hiding anything from it.  MathJax's own output goes, and the strokes of figures, but not
+#: what figures say to those who do not see them.  Three elements of each look are marked with data-look: words of one colour,
+#: size and weight on one background look alike, and their contrast is one.  Words of code that are not marked lose their
+#: element; a chapter has thousands.  Returns how many elements went.
+THIN = """() => {
+  const count = () => document.querySelectorAll("*").length;
+  const before = count(), numbers = new Map(), places = new Map(), looks = new Map();
+  const number = text => numbers.get(text) ?? numbers.set(text, numbers.size).get(text);
+  const place = node => { // what the words stand on
+    if (!node) return 0;
+    if (!places.has(node)) {
+      const s = getComputedStyle(node), lies = ["static", "relative"].includes(s.position) ? "" : s.position;
+      places.set(node, number([place(node.parentElement), s.backgroundColor, s.backgroundImage, s.opacity, s.filter, s.mixBlendMode, lies].join()));
+    }
+    return places.get(node);
+  };
+  for (const math of document.querySelectorAll("mjx-container"))
+    if (!math.closest("a, button, label, summary, h1, h2, h3, h4, th, figcaption")) math.replaceChildren();
+  for (const drawing of document.querySelectorAll(".mmvae-figure svg[role=img]"))
+    if (!drawing.querySelector("a, [tabindex], [onclick]"))
+      [...drawing.children].forEach(child => { if (!child.matches("title, desc")) child.remove(); });
+  for (const node of document.body.querySelectorAll("*")) {
+    const words = [...node.childNodes].filter(child => child.nodeType === 3).map(child => child.data).join("").trim();
+    const control = node.matches("input, select, textarea, button");
+    if ((words.length < 2 && !control) || !node.getClientRects().length) continue; // axe does not judge a single character
+    const s = getComputedStyle(node);
+    const look = number([place(node), s.color, s.fontSize, s.fontWeight, s.textShadow, control && node.outerHTML].join());
+    looks.set(look, [...(looks.get(look) ?? []).slice(0, 2), node]);
+  }
+  for (const alike of looks.values()) alike.forEach(node => { node.dataset.look = ""; });
+  for (const block of document.querySelectorAll("pre")) {
+    for (const word of block.querySelectorAll("span"))
+      if (word.getAttributeNames().every(name => name === "class") && !word.querySelector("[data-look]")) word.replaceWith(...word.childNodes);
+    block.normalize();
+  }
+  return before - count();
+}"""
+#: What can differ between two widths and two themes of one document, besides contrast; the rest is read in one of them.
+ROOM = ("link-in-text-block", "scrollable-region-focusable")
+
 
 def book_folder() -> Path | None:
     named = os.environ.get("MMVAE_BOOK")
@@ -50,6 +91,30 @@ class Watch:
         assert not self.errors, f"the page reported errors: {self.errors}"
 
 
+def violations(page, excluded: tuple[str, ...] = (), options: dict | None = None, included: str | None = None) -> list[str]:
+    """Serious and critical findings of axe-core."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    # Preloading would copy the theme's stylesheets into the page, where their relative imports break.
+    options = {"resultTypes": ["violations"], "preload": False} | (options or {})
+    context = {"exclude": [[selector] for selector in excluded]} | ({"include": [[included]]} if included else {})
+    found = Axe().run(page, context, options).response["violations"]
+    return [
+        f"{violation['id']}: {node['html'][:160]} {node.get('failureSummary', '')[:240]}"
+        for violation in found
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"][:12]
+    ]
+
+
+def violations_of_a_large_page(page, excluded: tuple[str, ...] = (), rules: tuple[str, ...] = ()) -> list[str]:
+    """The same by all rules, or by those named and contrast; the page is made small first."""
+    page.evaluate(THIN)
+    others = {"runOnly": list(rules)} if rules else {"rules": {"color-contrast": {"enabled": False}}}
+    found = violations(page, excluded, others)
+    return found + violations(page, excluded, {"runOnly": ["color-contrast"]}, "[data-look]")
+
+
 def wake(page) -> list:
     """Scroll to every explorer and wait until it lives; returns their handles."""
     explorers = page.query_selector_all(EXPLORERS)
@@ -61,58 +126,68 @@ def wake(page) -> list:
     return explorers
 
 
-def _changes(page, explorer, control, act) -> None:
-    before = explorer.evaluate(SEEN)
-    act()
-    page.evaluate(SETTLED)
-    name = control.evaluate("c => c.outerHTML.replace(/<canvas.*<.canvas>/, '').slice(0, 160)")
-    assert explorer.evaluate(SEEN) != before, f"a dead control: {name}"
+class _Eye:
+    """What is seen of an explorer, read once after each act."""
 
+    def __init__(self, page, explorer) -> None:
+        self.page, self.explorer, self.last = page, explorer, explorer.evaluate(SEEN)
 
-def _leave(page, explorer, frame) -> None:
-    """Where a frame is already chosen, choose another one, so that choosing it changes something."""
-    if frame.get_attribute("aria-pressed") == "true":
-        explorer.query_selector("button.mx-frame:not([aria-pressed=true])").click()
-        page.evaluate(SETTLED)
+    def moved(self) -> None:
+        """Something was changed on purpose, and is no test."""
+        self.last = self.explorer.evaluate(AFTER)
 
+    def changes(self, control, act) -> None:
+        act()
+        before, self.last = self.last, self.explorer.evaluate(AFTER)
+        if self.last == before:
+            name = control.evaluate("c => c.outerHTML.replace(/<canvas.*<.canvas>/, '').slice(0, 160)")
+            raise AssertionError(f"a dead control: {name}")
 
-def _move_away(page, explorer) -> None:
-    """Change something, so that there is something to reset."""
-    if slider := explorer.query_selector("input[type=range]"):
-        slider.focus()
-        page.keyboard.press("Home" if slider.evaluate("s => s.value === s.max") else "End")
-    else:
-        explorer.query_selector_all("button.mx-frame:not([aria-pressed=true]), input[type=radio]:not(:checked)")[-1].click(force=True)
-    page.evaluate(SETTLED)
+    def leave(self, frame) -> None:
+        """Where a frame is already chosen, choose another one, so that choosing it changes something."""
+        if frame.get_attribute("aria-pressed") == "true":
+            self.explorer.query_selector("button.mx-frame:not([aria-pressed=true])").click()
+            self.moved()
+
+    def move_away(self) -> None:
+        """Change something, so that there is something to reset."""
+        if slider := self.explorer.query_selector("input[type=range]"):
+            slider.focus()
+            self.page.keyboard.press("Home" if slider.evaluate("s => s.value === s.max") else "End")
+        else:
+            picks = "button.mx-frame:not([aria-pressed=true]), input[type=radio]:not(:checked)"
+            self.explorer.query_selector_all(picks)[-1].click(force=True)
+        self.moved()
 
 
 def drive_every_control(page, explorer) -> int:
     """Use every slider, button, radio, checkbox, text and handle; each must change what is seen. Returns how many."""
+    eye = _Eye(page, explorer)
     sliders = explorer.query_selector_all("input[type=range]")
     for slider in sliders:
         slider.focus()
         at_end = slider.evaluate("s => s.value === s.max")
-        _changes(page, explorer, slider, lambda: page.keyboard.press("Home" if at_end else "End"))
+        eye.changes(slider, lambda: page.keyboard.press("Home" if at_end else "End"))
     frames = explorer.query_selector_all("button.mx-frame")
     for frame in frames:
-        _leave(page, explorer, frame)
-        _changes(page, explorer, frame, frame.click)
+        eye.leave(frame)
+        eye.changes(frame, frame.click)
     radios = explorer.query_selector_all("input[type=radio]")
     for radio in sorted(radios, key=lambda node: node.is_checked()):
-        _changes(page, explorer, radio, lambda radio=radio: radio.click(force=True))
+        eye.changes(radio, lambda radio=radio: radio.click(force=True))
     handles = explorer.query_selector_all(".mx-handle")
     for handle in handles:
-        _changes(page, explorer, handle, lambda handle=handle: drag(page, handle, -24, 12))
+        eye.changes(handle, lambda handle=handle: drag(page, handle, -24, 12))
     boxes = explorer.query_selector_all("input[type=checkbox]")
     for box in boxes:
-        _changes(page, explorer, box, box.click)
+        eye.changes(box, box.click)
     texts = explorer.query_selector_all("textarea")
     for text in texts:
-        _changes(page, explorer, text, lambda text=text: text.fill("white wings"))
+        eye.changes(text, lambda text=text: text.fill("white wings"))
     resets = explorer.query_selector_all("button:not(.mx-frame):not(.mx-play)")
     for reset in resets:
-        _move_away(page, explorer)
-        _changes(page, explorer, reset, reset.click)
+        eye.move_away()
+        eye.changes(reset, reset.click)
     players = explorer.query_selector_all("button.mx-play")
     for player in players:
         player.click()

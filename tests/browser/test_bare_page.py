@@ -1,7 +1,6 @@
 """The explorers on a bare page opened from a folder: no book, no kernel, no server."""
 
 import base64
-import json
 import re
 
 import numpy as np
@@ -13,7 +12,7 @@ from mmvae_lite import explore
 from mmvae_lite.distributions import Normal
 from mmvae_lite.experts import ImproperProduct, log_normaliser, product, product_with_prior, quotient
 
-from .helpers import EXPLORERS, SETTLED, Watch, drag, drive_every_control, pixels_move, wake
+from .helpers import EXPLORERS, SETTLED, Watch, drag, drive_every_control, pixels_move, violations, wake
 
 pytestmark = pytest.mark.browser
 LATENT = 6
@@ -86,13 +85,23 @@ def open_page(new_page, folder):
     return go
 
 
+@pytest.fixture(scope="module")
+def engine(context, folder):
+    """A page with the engine and nothing else, for what is only computed."""
+    page = context().new_page()
+    page.goto(f"{folder.as_uri()}/inline.html")
+    yield page
+    page.close()
+
+
 @pytest.mark.parametrize("touch", [False, True], ids=["desktop", "phone"])
 @pytest.mark.parametrize("name", ["playground", "inline"])
-def test_every_control_is_alive(open_page, name, touch):
+def test_every_control_is_alive(open_page, name, touch, latency):
     page = open_page(name, width=360 if touch else 1280, height=800, touch=touch)
     for explorer in wake(page):
         assert drive_every_control(page, explorer) >= 11
         pixels_move(page, explorer, touch)
+        latency(f"bare page: {name}, {'phone' if touch else 'desktop'}", explorer)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.watch.check()
 
@@ -134,19 +143,15 @@ def test_nothing_moves_when_the_explorer_takes_over(open_page, name, touch):
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("name", ["playground", "inline"])
 def test_accessible(open_page, name, dark):
-    from axe_playwright_python.sync_playwright import Axe
-
     page = open_page(name, dark=dark)
     wake(page)
-    found = [v for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")]
-    assert not found, json.dumps(found, indent=1)[:3000]
+    assert not (found := violations(page)), "\n".join(found)
 
 
-def test_decoders_equal_torch(open_page, nets, traversal):
-    page = open_page("inline")
+def test_decoders_equal_torch(engine, nets, traversal):
     z = torch.randn(5, LATENT)
     for name, net in nets.items():
-        shown = page.evaluate(
+        shown = engine.evaluate(
             """([spec, name, base64, z]) => {
                 const bytes = Uint8Array.from(atob(base64), c => c.charCodeAt(0));
                 const weights = mmvaeExplore.unpackWeights(new DataView(bytes.buffer), spec.values);
@@ -160,18 +165,17 @@ def test_decoders_equal_torch(open_page, nets, traversal):
         assert np.abs(np.array(shown) - wanted).max() <= 1e-3 * wanted.max()
 
 
-def test_half_precision_is_read_exactly(open_page):
+def test_half_precision_is_read_exactly(engine):
     values = np.array([0, -0.0, 1, -2.5, 65504, 6e-8, -5.9e-5, 0.333], dtype="<f2")
-    page = open_page("inline")
-    read = page.evaluate(
+    read = engine.evaluate(
         "([bytes, n]) => Array.from(mmvaeExplore.unpackWeights(new DataView(Uint8Array.from(bytes).buffer), n))",
         [list(values.tobytes()), len(values)],
     )
     assert read == values.astype(float).tolist()
     with pytest.raises(Exception, match="hold 4 bytes, but the layers need 6"):
-        page.evaluate("mmvaeExplore.unpackWeights(new DataView(new ArrayBuffer(4)), 3)")
+        engine.evaluate("mmvaeExplore.unpackWeights(new DataView(new ArrayBuffer(4)), 3)")
     with pytest.raises(Exception, match='does not know the layer "swirl"'):
-        page.evaluate("mmvaeExplore.decode([{op: 'swirl'}], new Float32Array(0), [1])")
+        engine.evaluate("mmvaeExplore.decode([{op: 'swirl'}], new Float32Array(0), [1])")
 
 
 def _library(state):
@@ -208,11 +212,10 @@ def _states():
 @pytest.mark.equation("eq-product-prior")
 @pytest.mark.equation("eq-quotient")
 @pytest.mark.equation("eq-log-normaliser")
-def test_playground_computes_what_the_library_computes(open_page):
-    page = open_page("playground")
+def test_playground_computes_what_the_library_computes(engine):
     improper = 0
     for state in _states():
-        shown = page.evaluate("state => mmvaeExplore.gaussianProduct(state)", state)
+        shown = engine.evaluate("state => mmvaeExplore.gaussianProduct(state)", state)
         try:
             wanted = _library(state)
         except ImproperProduct:
@@ -232,19 +235,17 @@ def test_playground_computes_what_the_library_computes(open_page):
         ("quotient", 1.0, 0.6666667, -0.7027326),
     ],
 )
-def test_playground_known_answers(open_page, form, mean, variance, log_z):
-    page = open_page("playground")
+def test_playground_known_answers(engine, form, mean, variance, log_z):
     state = {"means": [1, -1], "precisions": [2, 0.5], "present": [True, True], "form": form}
-    shown = page.evaluate("state => mmvaeExplore.gaussianProduct(state)", state)
+    shown = engine.evaluate("state => mmvaeExplore.gaussianProduct(state)", state)
     assert (shown["mean"], shown["variance"], shown["logZ"]) == pytest.approx((mean, variance, log_z), abs=1e-7)
 
 
-def test_kl_of_gaussians(open_page):
-    page = open_page("playground")
+def test_kl_of_gaussians(engine):
     pair = [{"mean": 2 / 3, "precision": 6}, {"mean": 0.5, "precision": 2}]
-    assert page.evaluate("pair => mmvaeExplore.gaussianKl(...pair)", pair) == pytest.approx(0.2437505888, abs=1e-9)
+    assert engine.evaluate("pair => mmvaeExplore.gaussianKl(...pair)", pair) == pytest.approx(0.2437505888, abs=1e-9)
     pair = [{"mean": 2 / 3, "precision": 6}, {"mean": 0.6, "precision": 5}]
-    assert page.evaluate("pair => mmvaeExplore.gaussianKl(...pair)", pair) == pytest.approx(0.0189385562, abs=1e-9)
+    assert engine.evaluate("pair => mmvaeExplore.gaussianKl(...pair)", pair) == pytest.approx(0.0189385562, abs=1e-9)
 
 
 def test_only_the_quotient_of_posteriors_is_exact(open_page):
@@ -314,10 +315,3 @@ def test_keyboard_reaches_the_starts(open_page):
     assert explorer.locator("canvas").first.evaluate("c => c.toDataURL()") != before
     assert re.fullmatch(r"Decoded as \d, probability (0\.\d\d|above 0\.99)\.", message.inner_text())
     assert message.inner_text() in explorer.locator("canvas").first.get_attribute("aria-label")
-
-
-def test_latency(open_page, latencies):
-    for name in ("playground", "inline"):
-        page = open_page(name)
-        explorer = wake(page)[0]
-        latencies[f"bare page: {name}"] = explorer.evaluate("explorer => mmvaeExplore.measureLatency(explorer, 30)")

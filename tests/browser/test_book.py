@@ -14,7 +14,7 @@ import pytest
 
 from mmvae_lite import explore
 
-from .helpers import Watch, book_folder, drive_every_control, pixels_move, wake
+from .helpers import ROOM, THIN, Watch, book_folder, drive_every_control, pixels_move, violations_of_a_large_page, wake
 from .test_explorer_kinds import LEAST
 
 pytestmark = pytest.mark.browser
@@ -114,60 +114,87 @@ def visit(new_page, book, book_urls):
     return go
 
 
-def _violations(page, excluded: list[str]) -> list[str]:
-    """Serious and critical findings of axe-core."""
-    from axe_playwright_python.sync_playwright import Axe
-
-    # Preloading would copy the theme's stylesheets into the page, where their relative imports break.
-    options = {"resultTypes": ["violations"], "preload": False}
-    found = Axe().run(page, {"exclude": [[selector] for selector in excluded]}, options).response["violations"]
-    return [
-        f"{violation['id']}: {node['html'][:160]} {node.get('failureSummary', '')[:240]}"
-        for violation in found
-        if violation["impact"] in ("serious", "critical")
-        for node in violation["nodes"][:4]
-    ]
+def first_of_its_folder(book, page_path) -> bool:
+    """One page of each template: the prose pages, the chapters, the sources."""
+    folder = Path(page_path).parts[0]
+    return page_path == next(page for page in all_pages(book) if page.startswith(folder) and not read(book / page).redirects)
 
 
 @pytest.mark.parametrize("how", VISITS)
-def test_page(visit, book, page_path, how):
+def test_page(visit, book, page_path, how, latency):
+    """One visit: formulas, width, accessibility, every explorer and each of its controls, and no error in all that time."""
     scheme, size, dark = VISITS[how]
     page = visit(page_path, scheme, size, dark)
     if read(book / page_path).has_math:
         assert page.locator("mjx-container").count() > 0, "no formula is typeset"
         assert page.locator("mjx-merror, [data-mml-node=merror]").count() == 0, "a formula does not parse"
-    wake(page)
+    explorers = wake(page)
+    assert len(explorers) == len(read(book / page_path).explorers)
     assert page.evaluate(TOO_WIDE) == []
     page.evaluate("scrollTo(0, 0)")
-    # MathJax marks up its own output; source pages colour code as the chapters do.
-    excluded = ["mjx-container"] + ([".highlight pre"] if page_path.startswith("source/") else [])
     assert page.evaluate("document.documentElement.dataset.theme") == ("dark" if dark else "light")
-    assert not (found := _violations(page, excluded)), "\n".join(found)
-    page.watch.check()
-
-
-@pytest.mark.parametrize("how", VISITS)
-def test_explorers(visit, page_with_explorer, how, latencies):
-    if page_with_explorer is None:
-        pytest.fail("the book holds no explorer")
-    scheme, size, dark = VISITS[how]
-    page = visit(page_with_explorer, scheme, size, dark)
-    explorers = wake(page)
-    assert explorers
+    # Source pages colour code as the chapters do.
+    excluded = ("mjx-container",) + ((".highlight pre",) if page_path.startswith("source/") else ())
+    rules = ROOM if size is PHONE and not first_of_its_folder(book, page_path) else ()
+    assert not (found := violations_of_a_large_page(page, excluded, rules)), "\n".join(found)
     for number, explorer in enumerate(explorers):
-        pixels_move(page, explorer, size.get("touch", False))
         tag = explorer.evaluate("e => e.localName")
+        pixels_move(page, explorer, size.get("touch", False))
         assert drive_every_control(page, explorer) >= LEAST.get(tag, 6)
-        name = f"{Path(page_with_explorer).stem} {explorer.evaluate('e => e.localName')} {number + 1}, {how}"
-        latencies[name] = explorer.evaluate("explorer => mmvaeExplore.measureLatency(explorer, 40)")
+        latency(f"{Path(page_path).stem} {tag} {number + 1}, {how}", explorer)
     page.watch.check()
 
 
-def test_shipped_decoders(visit, book, page_with_explorer):
+#: What a page must not have, each with a word by which it is known again.
+PLANT = """() => {
+  const words = [...document.querySelectorAll(".highlight pre span")].filter(word => word.textContent.trim().length > 2 && !word.children.length && word.checkVisibility());
+  words.at(-1).style.color = "#999";
+  words.at(-1).dataset.planted = "one-word";
+  document.head.insertAdjacentHTML("beforeend", "<style>.highlight .k { color: #aaa !important }</style>");
+  const main = document.querySelector("main");
+  main.insertAdjacentHTML("beforeend", `<p style="color: #999" data-planted="paragraph">pale words</p>
+    <input type="text" data-planted="input"><button data-planted="button"></button><img src="data:," data-planted="image">`);
+}"""
+PLANTED = {'"one-word"': "color-contrast", 'class="k"': "color-contrast", '"paragraph"': "color-contrast", '"input"': "label",
+           '"button"': "button-name", '"image"': "image-alt"}  # fmt: skip
+
+
+def test_planted_faults_are_found(visit, book):
+    """Also where they hide among thousands of words of code."""
+    chapters = [name for name in all_pages(book) if name.startswith("notebooks/")]
+    page = visit(min(chapters, key=lambda name: (book / name).stat().st_size), "file", DESKTOP, False)
+    page.evaluate(PLANT)
+    for rules in ((), ROOM):  # the second time the page is small already
+        found = violations_of_a_large_page(page, ("mjx-container",), rules)
+        for fault, rule in PLANTED.items():
+            seen = any(line.startswith(rule) and fault in line for line in found)
+            assert seen is (not rules or rule == "color-contrast"), f"{fault}: {found}"
+
+
+def test_little_is_left_of_the_words_of_code(visit, book):
+    chapters = [name for name in all_pages(book) if name.startswith("notebooks/")]
+    page = visit(min(chapters, key=lambda name: (book / name).stat().st_size), "http", PHONE, True)
+    text = page.locator("main").inner_text()
+    words = page.locator("pre span").count()
+    assert page.evaluate(THIN) > 500 and page.locator("pre span").count() < 0.1 * words
+    assert len(page.locator("main").inner_text()) > 0.5 * len(text), "what a reader reads is still there"
+
+
+@pytest.fixture(scope="module")
+def engine(book, book_urls, context):
+    """A page of the book that has loaded the engine; every page loads the same one."""
+    having = [page for page in all_pages(book) if read(book / page).explorers]
+    page = context().new_page()
+    page.goto(book_urls["file"] + min(having, key=lambda name: (book / name).stat().st_size))
+    page.wait_for_function("() => globalThis.mmvaeExplore")
+    yield page
+    page.close()
+
+
+def test_shipped_decoders(request, book, page_with_explorer):
     """The page's engine equals numpy on the page's own layers and weights, whose hash is right."""
     if page_with_explorer is None:
         pytest.fail("the book holds no explorer")
-    page = visit(page_with_explorer, "file", DESKTOP, False)
     rng = np.random.default_rng(0)
     for explorer in read(book / page_with_explorer).explorers:
         if explorer["weights"] is None:
@@ -179,10 +206,12 @@ def test_shipped_decoders(visit, book, page_with_explorer):
         weights, spec = base64.b64decode(text), explorer["spec"]["spec"]
         assert key == explorer["weights"]
         assert hashlib.sha256(weights).hexdigest() == spec["sha256"]
-        places = [explorer["spec"]["z"], *explorer["spec"]["options"]["starts"].values()]
-        z = np.vstack([places, rng.normal(size=(4, len(places[0])))])
-        shown = page.evaluate(ENGINE, [spec, text, z.tolist()])
-        for name in spec["decoders"]:
+        starts = explorer["spec"]["options"].get("starts")
+        places = [explorer["spec"]["z"], *starts.values()] if starts else []
+        for name, layers in spec["decoders"].items():
+            width = len(places[0]) if places else spec["inputs"][name]
+            z = np.vstack([*places, rng.normal(size=(4, width))])
+            shown = request.getfixturevalue("engine").evaluate(ENGINE, [{**spec, "decoders": {name: layers}}, text, z.tolist()])
             wanted = explore.reference_decode(spec, weights, name, z).reshape(len(z), -1)
             worst = np.abs(np.array(shown[name]) - wanted).max() / np.abs(wanted).max()
             assert worst <= 1e-3, f"{name}: the page differs from numpy by {worst:.1e}"

@@ -1,7 +1,6 @@
 """Every kind of explorer on a bare page: each control alive, each number what the library computes, sound that is what was decoded."""
 
 import base64
-import json
 import math
 
 import numpy as np
@@ -16,7 +15,7 @@ from mmvae_lite.explore.bundle import module as explore_module
 from mmvae_lite.explore.widgets_base import SOUND
 from mmvae_lite.information import info_nce_from_scores
 
-from .helpers import SETTLED, Watch, drive_every_control, pixels_move, wake
+from .helpers import SETTLED, Watch, drive_every_control, pixels_move, violations, wake
 from .samples import builders, explorers
 from .test_bare_page import _page
 
@@ -52,6 +51,15 @@ def open_page(new_page, folder):
     return go
 
 
+@pytest.fixture(scope="module")
+def engine(context, folder):
+    """A page with the engine and nothing else, for what is only computed."""
+    page = context().new_page()
+    page.goto(f"{folder.as_uri()}/empty.html")
+    yield page
+    page.close()
+
+
 def test_there_is_a_sample_of_every_kind(kinds):
     assert set(kinds) == set(KINDS)
 
@@ -69,16 +77,15 @@ def test_every_control_is_alive_on_a_phone(open_page, tag):
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("tag", KINDS)
-def test_accessible_and_said_in_words(open_page, tag, dark):
-    from axe_playwright_python.sync_playwright import Axe
-
+def test_accessible_and_said_in_words(open_page, tag, dark, latency):
     page = open_page(tag, dark=dark)
     (explorer,) = wake(page)
     page.evaluate(SETTLED)
     page.wait_for_function("explorer => explorer.querySelector('[role=status]').textContent.length > 10", arg=explorer)
     page.watch.check()
-    found = [v for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")]
-    assert not found, json.dumps(found, indent=1)[:3000]
+    assert not (found := violations(page)), "\n".join(found)
+    if not dark:
+        latency(f"sample of {tag}", explorer)
 
 
 @pytest.mark.parametrize("touch", [False, True], ids=["desktop", "phone"])
@@ -127,21 +134,20 @@ def decoded(page, spec, weights, name, z):
     )
 
 
-def test_the_page_decodes_every_network_as_torch_does(open_page):
-    page = open_page("empty")
+def test_the_page_decodes_every_network_as_torch_does(engine):
     for name, (net, inputs) in builders().items():
         exported = explore.export_decoders({name: net})
         z = torch.randn(2, inputs, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             wanted = net(z)
         same = explore.reference_decode(exported.spec, exported.weights, name, z.numpy())
-        shown = np.array(decoded(page, exported.spec, exported.weights, name, z.tolist()))
+        shown = np.array(decoded(engine, exported.spec, exported.weights, name, z.tolist()))
         assert same.shape == wanted.shape, name
         assert np.abs(shown - same.reshape(2, -1)).max() <= 1e-4 * np.abs(same).max(), name
         assert np.abs(shown - wanted.reshape(2, -1).numpy()).max() <= 1e-3 * wanted.abs().max(), name
 
 
-def test_the_page_reads_a_caption_as_torch_does(open_page, kinds):
+def test_the_page_reads_a_caption_as_torch_does(engine, kinds):
     from mmvae_lite import networks
 
     torch.manual_seed(3)
@@ -150,7 +156,7 @@ def test_the_page_reads_a_caption_as_torch_does(open_page, kinds):
     ids = torch.randint(20, (3, 16))
     with torch.no_grad():
         wanted = encoder(torch.nn.functional.one_hot(ids, 20).float()).mean.numpy()
-    shown = np.array(decoded(open_page("empty"), exported.spec, exported.weights, "words", ids.tolist()))
+    shown = np.array(decoded(engine, exported.spec, exported.weights, "words", ids.tolist()))
     assert np.abs(shown - wanted).max() <= 1e-3 * np.abs(wanted).max()
 
 
@@ -175,11 +181,11 @@ def test_the_worker_says_what_the_page_says(open_page, kinds):
     page.watch.check()
 
 
-def test_sound_has_the_spectrum_that_was_decoded(open_page):
+def test_sound_has_the_spectrum_that_was_decoded(engine):
     """Synthetic digits that ship: log-mel -> sound in the page -> log-mel by the library; at least 0.9, and near in decibels."""
     spectra = PAIRED["spoken-written"]("stand-in").test.batch["speech"]
     spectra = spectra[torch.linspace(0, len(spectra) - 1, 6).long()]
-    sounds = open_page("empty").evaluate(
+    sounds = engine.evaluate(
         "([all, scale]) => all.map(one => Array.from(mmvaeExplore.synthesise(Float32Array.from(one), scale)))",
         [spectra.flatten(1).tolist(), SOUND],
     )
@@ -189,8 +195,8 @@ def test_sound_has_the_spectrum_that_was_decoded(open_page):
         assert (wanted - found).abs().mean() < 0.1
 
 
-def test_filter_bank_is_the_librarys(open_page):
-    triangles = open_page("empty").evaluate(
+def test_filter_bank_is_the_librarys(engine):
+    triangles = engine.evaluate(
         "scale => mmvaeExplore.melTriangles(scale).map(({ first, weights }) => [first, Array.from(weights)])", SOUND
     )
     bank = np.zeros((audio.N_FFT // 2 + 1, audio.BINS))
@@ -210,33 +216,32 @@ def test_speech_can_be_played(open_page):
 
 
 @pytest.mark.parametrize("temperature", [0.3, 0.66, 2.0])
-def test_concrete_density_is_the_librarys(open_page, temperature):
+def test_concrete_density_is_the_librarys(engine, temperature):
     logits = [0.5, -1.0, 0.2]
     z = torch.tensor([[0.2, 0.3, 0.5], [0.9, 0.05, 0.05], [1 / 3, 1 / 3, 1 / 3]], dtype=torch.float64)
     wanted = Concrete(torch.tensor(logits, dtype=torch.float64), temperature).log_prob(z)
-    shown = open_page("empty").evaluate("([logits, T, all]) => all.map(z => mmvaeExplore.concreteLogDensity(logits, T, z))", [logits, temperature, z.tolist()])
+    shown = engine.evaluate("([logits, T, all]) => all.map(z => mmvaeExplore.concreteLogDensity(logits, T, z))", [logits, temperature, z.tolist()])
     assert shown == pytest.approx(wanted.tolist(), abs=1e-9)
 
 
-def test_infonce_is_the_librarys_and_below_its_ceiling(open_page):
-    page = open_page("empty")
+def test_infonce_is_the_librarys_and_below_its_ceiling(engine):
     scores = torch.randn(6, 6, generator=torch.Generator().manual_seed(0)).double()
-    shown = page.evaluate("scores => mmvaeExplore.infoNce(scores)", scores.tolist())
+    shown = engine.evaluate("scores => mmvaeExplore.infoNce(scores)", scores.tolist())
     assert shown == pytest.approx(info_nce_from_scores(scores).item(), abs=1e-9)
     certain = (40 * torch.eye(6)).tolist()
-    assert page.evaluate("scores => mmvaeExplore.infoNce(scores)", certain) == pytest.approx(math.log(6))
+    assert engine.evaluate("scores => mmvaeExplore.infoNce(scores)", certain) == pytest.approx(math.log(6))
 
 
-def test_mixture_is_the_librarys(open_page):
+def test_mixture_is_the_librarys(engine):
     state = {"means": [1.0, -1.0, 0.3], "precisions": [2.0, 0.5, 1.0], "present": [True, True, False], "form": "mixture"}
     mixture = Mixture(tuple(Normal.from_precision(torch.tensor([m]).double(), torch.tensor([t]).double()) for m, t in [(1.0, 2.0), (-1.0, 0.5)]))
     z = torch.linspace(-3, 3, 7).double()
-    shown = open_page("empty").evaluate(
+    shown = engine.evaluate(
         "([state, all]) => { const q = mmvaeExplore.gaussianMixture(state); return [q.mean, q.variance, all.map(q.density)]; }", [state, z.tolist()]
     )
     assert shown[2] == pytest.approx(mixture.log_prob(z[:, None]).exp().tolist(), rel=1e-6)
     assert shown[:2] == pytest.approx([0.0, 0.5 * (0.5 + 2) + 1], rel=1e-9)
-    kl = open_page("empty").evaluate(
+    kl = engine.evaluate(
         "() => mmvaeExplore.klOnGrid(mmvaeExplore.gaussianMixture({ means: [0.4], precisions: [2], present: [true] }).density, { mean: 0, precision: 1 })"
     )
     assert kl == pytest.approx(0.5 * (0.5 + 0.16 - 1 + math.log(2)), abs=1e-6)
@@ -282,10 +287,3 @@ def test_lattice_shows_omega(open_page):
         found = page.locator(".mx-node").evaluate_all("nodes => nodes.map(n => [n.querySelector('b').textContent.length, n.querySelector('.mx-weight').textContent])")
         assert len(found) == 2 ** int(modalities) - 1
         assert all(str(omega(size, int(modalities))) == weight for size, weight in found)
-
-
-def test_latency(open_page, latencies):
-    for tag in KINDS:
-        page = open_page(tag)
-        (explorer,) = wake(page)
-        latencies[f"sample of {tag}"] = explorer.evaluate("explorer => mmvaeExplore.measureLatency(explorer, 15)")

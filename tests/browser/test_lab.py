@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -93,12 +92,8 @@ def lab(tmp_path):
     try:
         yield _address(server, runtime, log)
     finally:
-        server.send_signal(signal.SIGINT)
-        try:
-            server.wait(5)
-        except subprocess.TimeoutExpired:
-            server.terminate()
-            server.wait(10)
+        server.terminate()  # Ctrl-C would ask whether it is meant
+        server.wait(15)
 
 
 def _address(server, runtime, log) -> str:
