@@ -18,7 +18,7 @@
 #
 # ```{admonition} Before you start
 # :class: note
-# You need the [product of experts](gaussian_experts.ipynb), the evidence lower bound {eq}`eq-elbo`, mutual information, and a little PyTorch.
+# You need the [product of experts](gaussian_experts.ipynb), the evidence lower bound, mutual information, and a little PyTorch.
 # Six small models are trained on this page; one CPU core is enough, and the bars say how long each training took.
 # With pen and paper, take an afternoon for the proofs.
 # ```
