@@ -1214,6 +1214,10 @@ show(fig, alt="Rows of eight cartoon faces. On top faces that were drawn; below,
      "every face: smiling, eyeglasses, male and bangs, while skin and background stay. In the last row the attributes stay and the style is drawn from the prior: other skins, poses and backgrounds.",
      caption="Attributes are given, styles come from the face in the first row, and in the last row from the prior. Cartoon faces, 32 by 32; a stand-in for CelebA.")
 
+# %% [markdown]
+# The faces are blurred: the network is small and its training was short.
+# Hair, skin and glasses come out well, a smile hardly.
+
 # %%
 from mmvae_lite.explore import AttributeDial
 

@@ -1,6 +1,6 @@
 """Train the small DMVAE-L of faces and attributes that ships with the package, on drawn faces of 32x32.
 
-    python tools/train_faces.py [--steps 1200] [--work build/faces] [--save]
+    python tools/train_faces.py [--steps 2000] [--work build/faces] [--save]
 
 One face in ten has its attributes.  A run that was stopped resumes from its checkpoint.  With --save the weights replace
 those of the package.
@@ -79,7 +79,7 @@ def measure(model: DMVAE_L) -> dict[str, dict[str, float]]:
 
 if __name__ == "__main__":
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--steps", type=int, default=1200)
+    options.add_argument("--steps", type=int, default=2000)
     options.add_argument("--work", type=Path, default=Path("build/faces"))
     options.add_argument("--save", action="store_true")
     chosen = options.parse_args()
