@@ -42,42 +42,49 @@ def chromium():
         browser.close()
 
 
+def _context(chromium, width=1280, height=900, dark=False, touch=False, calm=True, javascript=True):
+    context = chromium.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if dark else "light",
+        has_touch=touch,
+        is_mobile=touch,
+        reduced_motion="reduce" if calm else "no-preference",
+        java_script_enabled=javascript,
+    )
+    context.set_default_timeout(20_000)
+    mode = "dark" if dark else "light"
+    context.add_init_script(f"try {{ localStorage.mode = localStorage.theme = '{mode}' }} catch {{}}")
+    return context
+
+
 @pytest.fixture(scope="session")
 def context(chromium):
     """One context for each way of looking, which its pages share."""
     made = {}
 
-    def make(width=1280, height=900, dark=False, touch=False, calm=True, javascript=True):
-        way = (width, height, dark, touch, calm, javascript)
-        if way not in made:
-            made[way] = chromium.new_context(
-                viewport={"width": width, "height": height},
-                color_scheme="dark" if dark else "light",
-                has_touch=touch,
-                is_mobile=touch,
-                reduced_motion="reduce" if calm else "no-preference",
-                java_script_enabled=javascript,
-            )
-            made[way].set_default_timeout(20_000)
-            mode = "dark" if dark else "light"
-            made[way].add_init_script(f"try {{ localStorage.mode = localStorage.theme = '{mode}' }} catch {{}}")
-        return made[way]
+    def make(**way):
+        key = tuple(sorted(way.items()))
+        if key not in made:
+            made[key] = _context(chromium, **way)
+        return made[key]
 
     return make
 
 
 @pytest.fixture
-def new_page(context):
-    """Make a page: new_page(width=1280, height=900, dark=False, touch=False, calm=True)."""
-    pages = []
+def new_page(chromium, context):
+    """Make a page: new_page(width=1280, height=900, dark=False, touch=False, calm=True); a fresh one has nothing in its cache."""
+    opened = []
 
-    def make(**way):
-        pages.append(context(**way).new_page())
-        return pages[-1]
+    def make(fresh=False, **way):
+        place = _context(chromium, **way) if fresh else context(**way)
+        page = place.new_page()
+        opened.append(place if fresh else page)
+        return page
 
     yield make
-    for page in pages:
-        page.close()
+    for thing in opened:
+        thing.close()
 
 
 @pytest.fixture(scope="session")

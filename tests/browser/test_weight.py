@@ -42,7 +42,7 @@ def pytest_generate_tests(metafunc):
 @pytest.fixture
 def load(new_page, book_urls):
     def go(path, size, dark=False):
-        page = new_page(**SIZES[size], dark=dark)
+        page = new_page(fresh=True, **SIZES[size], dark=dark)
         page.add_init_script(WATCH)
         replies = []
         page.on("response", lambda reply: replies.append(reply))
