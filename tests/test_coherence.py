@@ -184,6 +184,7 @@ def test_a_memoriser_is_coherent_and_caught():
     assert share["fresh"] < 0.05 and share["blurred"] == 0
 
 
+@pytest.mark.equation("eq-coherence")
 def test_averages_by_hand():
     """Four items of three classes, three right: 3/4; the classes' shares are 1/2, 1 and 1, and MultiVae counts ten."""
     truth, predicted = torch.tensor([0, 0, 1, 2]), torch.tensor([0, 7, 1, 2])
@@ -204,6 +205,7 @@ def test_standard_error_of_the_mean_over_classes():
     assert torch.tensor([d["se"] for d in draws]).mean() == pytest.approx(float(spread), rel=0.15)
 
 
+@pytest.mark.equation("eq-coherence-chance")
 def test_chance_is_the_mean_over_orders():
     g = torch.Generator().manual_seed(0)
     truth = torch.randint(3, (300,), generator=g)

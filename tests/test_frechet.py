@@ -53,6 +53,7 @@ def test_commuting_covariances_in_closed_form():
     assert found == pytest.approx((a.sqrt() - b.sqrt()).square().sum().item(), abs=1e-10)
 
 
+@pytest.mark.equation("eq-frechet")
 @pytest.mark.parametrize("dim", [1, 3, 40])
 def test_against_the_matrix_root_of_scipy(dim):
     linalg = pytest.importorskip("scipy.linalg")

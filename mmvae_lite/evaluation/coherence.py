@@ -190,6 +190,8 @@ def agreement(
 ) -> dict[str, float]:
     """`value`, `se`, `n` and `chance` of predicted classes; the averages are those of `conditional_coherence`.
 
+    Equations `eq-coherence` and `eq-coherence-chance` of the book.
+
     Raises KeyError for an unknown average, ValueError for unequal lengths, none, or a class that is not among them.
     """
     check_name("average", average, AVERAGES)

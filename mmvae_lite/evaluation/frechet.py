@@ -74,7 +74,7 @@ class Moments:
 def distance(a: Moments, b: Moments) -> float:
     """|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a^1/2 C_b C_a^1/2)^1/2) (Dowson and Landau 1982), in squared units of the features.
 
-    By the eigenvalues of two symmetric matrices, so that nothing complex arises where the product is nearly singular.
+    Equation `eq-frechet` of the book.  By the eigenvalues of two symmetric matrices, so that nothing complex arises where the product is nearly singular.
     Raises ValueError for different numbers of features.
     """
     if a.mean.shape != b.mean.shape:
