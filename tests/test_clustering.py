@@ -101,6 +101,7 @@ def test_same_bits_in_another_process():
     assert there == f"{here.inertia.hex()} {here.assignment.sum().item()}\n"
 
 
+@pytest.mark.equation("eq-purity")
 def test_purity_by_hand():
     assignment = torch.tensor([0, 0, 0, 1, 1, 2])
     classes = torch.tensor([4, 4, 2, 1, 1, 0])

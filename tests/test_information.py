@@ -510,6 +510,7 @@ def test_bad_info_nce_input_is_named():
 # ---- kernel hinge -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.equation("eq-pvae-kernel")
 def test_kernel_values():
     origin, g = torch.zeros(3, 4, dtype=F64), seeded()
     assert rbf_kernel(origin, origin).tolist() == [1, 1, 1]
@@ -523,6 +524,7 @@ def at(*values):
     return torch.tensor(values, dtype=F64)[:, None]
 
 
+@pytest.mark.equation("eq-pvae-hinge")
 @pytest.mark.parametrize(
     ("positive", "negative", "wanted"),
     [(0.0, 0.0, -0.5), (0.0, 1.1775, 0.0), (0.0, 100.0, 0.0), (100.0, None, -1.5)],

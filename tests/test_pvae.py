@@ -61,6 +61,7 @@ def log_gaussian(x, covariance):
     return D.MultivariateNormal(torch.zeros(len(x), dtype=F64), covariance).log_prob(x).item()
 
 
+@pytest.mark.equation("eq-mean-field-gap")
 def test_the_partitioned_world_has_its_known_answers():
     mean, covariance = LG_PVAE.posterior(LG_PVAE_OBSERVATION)
     assert mean[0].tolist() == pytest.approx([-0.0657534, 0.8438356, 0.4547945], abs=1e-7)
@@ -149,6 +150,7 @@ def orthogonal_signs(monkeypatch):
     monkeypatch.setattr("mmvae_lite.distributions._noise", noise)
 
 
+@pytest.mark.equation("eq-pvae-elbo")
 def test_the_elbo_of_the_best_factorised_posterior(monkeypatch):
     orthogonal_signs(monkeypatch)
     found = -lg_pvae(alpha_ch=0, alpha_cm=0).loss(lg_batch(8))["loss"].item()
@@ -156,6 +158,7 @@ def test_the_elbo_of_the_best_factorised_posterior(monkeypatch):
     assert found == pytest.approx(LG_PVAE.log_prob(LG_PVAE_OBSERVATION).item() - LG_PVAE.mean_field_gap((0, 1)), abs=1e-9)
 
 
+@pytest.mark.equation("eq-mean-field-gap")
 def test_any_other_posterior_is_worse(monkeypatch):
     orthogonal_signs(monkeypatch)
     model = lg_pvae(alpha_ch=0, alpha_cm=0)
@@ -176,11 +179,13 @@ def test_a_posterior_that_factorises_closes_the_gap(monkeypatch):
     assert found == pytest.approx(world.log_prob(LG_PVAE_OBSERVATION).item(), abs=1e-9)
 
 
+@pytest.mark.equation("eq-pvae-coherence")
 def test_coherence_of_the_best_factorised_posteriors():
     terms = lg_pvae().loss(lg_batch(2))
     assert terms["ch"].item() == pytest.approx(-1.7516320, abs=1e-7)
 
 
+@pytest.mark.equation("eq-pvae-coherence")
 def test_coherence_is_zero_only_where_the_networks_agree():
     g = generator()
     q = {name: Normal(*torch.randn(2, 5, 2, dtype=F64, generator=g)) for name in ("shared", "private/a", "private/b")}
@@ -276,6 +281,7 @@ def recomputed_loss(model, batch, seed):
     return -total / n
 
 
+@pytest.mark.equation("eq-pvae-loss")
 @pytest.mark.parametrize("names", [PAIR, ("image", "label", "attributes")])
 def test_loss_and_gradient_equal_an_independent_recomputation(names):
     model = make(names, alpha_ch=0.3, alpha_cm=2.0, margin=0.7, beta=0.8, weights={"image": 0.4})
@@ -345,6 +351,8 @@ def test_exchanging_the_shared_latents_of_items_leaves_the_divergences():
 # ---- verbs --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.equation("eq-pvae-unimodal")
+@pytest.mark.equation("eq-pvae-r")
 def test_one_modality_leaves_the_other_styles_to_the_prior():
     model, batch = make(), kinds.items(PAIR)
     q = model.posterior({"speech": batch["speech"]})
@@ -363,6 +371,7 @@ def test_one_modality_leaves_the_other_styles_to_the_prior():
     assert not torch.equal(model.translate({"speech": batch["speech"]}, "speech"), model.translate(batch, "speech"))
 
 
+@pytest.mark.equation("eq-pvae-q")
 def test_all_modalities_use_the_joint_network_in_any_order():
     model, batch = make(), kinds.items(PAIR)
     expected = model.joint_encoder(batch)
@@ -402,6 +411,7 @@ def test_some_of_three_modalities_need_the_extension():
     assert kl(q["private/speech"], model.prior("private/speech", 12)).abs().max().item() == 0
 
 
+@pytest.mark.equation("eq-pvae-joint")
 def test_samples_share_one_draw_of_the_content_and_draw_each_style():
     model, g = make(), generator(4)
     content, *styles = (torch.randn(5, size, dtype=F64, generator=g) for size in (SHARED, PRIVATE, PRIVATE))

@@ -171,7 +171,10 @@ class PartitionedGaussian:
         return Normal(mean, -self.precision(sorted(x)).diagonal().log().expand_as(mean))
 
     def mean_field_gap(self, modalities: Subset) -> float:
-        """The evidence minus the best factorised ELBO: 1/2 (sum_i log L_ii - log det L) for the precision L."""
+        """The evidence minus the best factorised ELBO: 1/2 (sum_i log L_ii - log det L) for the precision L.
+
+        Equation `eq-mean-field-gap` of the book (Bishop 2006, section 10.1.2, for the factorised Gaussian).
+        """
         precision = self.precision(modalities)
         return 0.5 * float(precision.diagonal().log().sum() - torch.logdet(precision))
 

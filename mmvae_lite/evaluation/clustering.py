@@ -16,7 +16,7 @@ from mmvae_lite.kmeans import kmeans
 
 
 def purity(assignment: Int[Tensor, "items"], classes: Int[Tensor, "items"]) -> float:
-    """sum over clusters of the number of items of its largest class, over all items.
+    """sum over clusters of the number of items of its largest class, over all items; equation `eq-purity` of the book.
 
     Raises ValueError for unequal lengths or none.
     """

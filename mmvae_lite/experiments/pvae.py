@@ -19,6 +19,9 @@ from mmvae_lite.experiments._experiment import Experiment, Metrics, Training, ma
 from mmvae_lite.models import JMVAE, PVAE, VAE
 from mmvae_lite.networks import (
     GaussianEncoder,
+    JointEncoder,
+    PartitionedEncoder,
+    SplitEncoder,
     pvae_image_decoder,
     pvae_image_trunk,
     pvae_jmvae_networks,
@@ -32,6 +35,7 @@ BATCH = 256
 UNITS = {"smoke": 16, "lite": 128, "paper": 512}
 ITEMS = {"smoke": 300, "lite": None, "paper": None}
 LITE_UPDATES = 380
+QUICK_UPDATES, QUICK_BATCH = 6000, 64
 MODALITIES = ("speech", "image")
 COMMON = (
     "the paper's corpora are larger and closed; as many updates as it has, not as many epochs",
@@ -46,6 +50,10 @@ def load(profile: str, seed: int) -> MultimodalSet:
 
 def adam(model: nn.Module) -> dict[str, torch.optim.Optimizer]:
     return {"model": torch.optim.Adam(model.parameters(), lr=1e-3, betas=(0.95, 0.999))}
+
+
+def quick_adam(model: nn.Module) -> dict[str, torch.optim.Optimizer]:
+    return {"model": torch.optim.Adam(model.parameters(), lr=3e-3, betas=(0.95, 0.999))}
 
 
 def training(profile: str, data: MultimodalSet, seed: int, updates: int = UPDATES) -> Training:
@@ -67,6 +75,42 @@ def new_partners(data: MultimodalSet):
         return {m: drawn[m] for m in data.train.batch}
 
     return pair
+
+
+def quick_networks(private_dim: int = 8, shared_dim: int = 8, units: int = 128) -> dict[str, nn.Module | dict[str, nn.Module]]:
+    """Networks for PVAE that learn on one core while a page is built: `joint_encoder`, `encoders`, `decoders`; not the paper's.
+
+    A reader of speech [100, 80] sees the mean of every two frames and two bands and has two dense layers, where the paper
+    has an LSTM; the decoder of speech makes as coarse a picture, and one transposed convolution makes it fine.
+    """
+    latent = private_dim + shared_dim
+    return {
+        "joint_encoder": PartitionedEncoder(_quick_trunks(units), 2 * units, private_dim, shared_dim),
+        "encoders": {m: SplitEncoder(trunk, units, private_dim, shared_dim) for m, trunk in _quick_trunks(units).items()},
+        "decoders": _quick_decoders(latent, units),
+    }
+
+
+def quick_jmvae_networks(latent_dim: int = 24, units: int = 128) -> dict[str, nn.Module | dict[str, nn.Module]]:
+    """`quick_networks` on one latent for everything, for JMVAE."""
+    return {
+        "joint_encoder": JointEncoder(_quick_trunks(units), nn.Identity(), 2 * units, latent_dim),
+        "encoders": {m: GaussianEncoder(trunk, units, latent_dim) for m, trunk in _quick_trunks(units).items()},
+        "decoders": _quick_decoders(latent_dim, units),
+    }
+
+
+def _quick_trunks(units: int) -> dict[str, nn.Sequential]:
+    speech = nn.Sequential(nn.Unflatten(1, (1, 100)), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(50 * 40, units), nn.ReLU())
+    image = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, units), nn.ReLU())
+    return {m: nn.Sequential(*trunk, nn.Linear(units, units), nn.ReLU()) for m, trunk in (("speech", speech), ("image", image))}
+
+
+def _quick_decoders(latent_dim: int, units: int) -> dict[str, nn.Sequential]:
+    coarse = [nn.Linear(latent_dim, units), nn.ReLU(), nn.Linear(units, units), nn.ReLU(), nn.Linear(units, 50 * 40), nn.Unflatten(1, (1, 50, 40))]
+    speech = nn.Sequential(*coarse, nn.ConvTranspose2d(1, 1, 4, 2, 1), nn.Flatten(), nn.Unflatten(1, (100, 80)))
+    image = nn.Sequential(nn.Linear(latent_dim, units), nn.ReLU(), nn.Linear(units, 28 * 28), nn.Sigmoid(), nn.Unflatten(1, (1, 28, 28)))
+    return {"speech": speech, "image": image}
 
 
 def likelihoods() -> dict[str, NormalLikelihood]:
@@ -93,6 +137,26 @@ def pvae(name: str = "pvae", row: str = "PVAE", *, contrast: float | int = 10.0,
         return found | measures.swap_accuracies(model, data, judges, seed)
 
     return _experiment(name, row, model, measure, metrics, updates)
+
+
+def quick(*, contrast: float | int = 10.0, coherence: float | int = 0.1, private: int = 2, image_std: float = 0.5, updates: int = QUICK_UPDATES) -> Experiment:
+    """PVAE at a size that one core trains, for pages.
+
+    contrast, coherence: alpha_CM and alpha_CH; private: numbers of a style; image_std: of the noise of the pixels.
+    """
+
+    def model(profile: str, data: MultimodalSet) -> PVAE:
+        families = {"speech": NormalLikelihood(1.0), "image": NormalLikelihood(image_std)}
+        settings = {**PVAE.PRESETS["paper"], "private_dim": private, "shared_dim": 8, "alpha_cm": contrast, "alpha_ch": coherence}
+        return PVAE(**quick_networks(private, 8, min(UNITS[profile], 128)), likelihoods=families, **settings)
+
+    def training(profile: str, data: MultimodalSet, seed: int) -> Training:
+        epochs = 1 if profile == "smoke" else math.ceil(updates / math.ceil(len(data.train) / QUICK_BATCH))
+        return Training(epochs, QUICK_BATCH, optimizers=quick_adam, pair=new_partners(data))
+
+    found = pvae("pvae_quick", "PVAE", contrast=contrast)
+    changed = ("small networks without recurrence, small latents, a smaller noise of the pixels, fewer updates",)
+    return replace(found, model=model, training=training, deviations=(*COMMON, *changed))
 
 
 def jmvae(*, units: int | None = None, updates: int = UPDATES, alpha: float | int = 0.1) -> Experiment:
@@ -141,4 +205,5 @@ EXPERIMENTS = [
     made(jmvae),
     made(vae, modality="speech"),
     made(vae, modality="image"),
+    made(quick),
 ]

@@ -31,7 +31,8 @@ class PVAE(nn.Module):
     extension: "quotient" infers z_s from some but not all of three or more modalities as the quotient of the r(z_s | x_m)
         and the prior; the paper has no posterior for them.
 
-    Source: Hsu and Glass (2018), section 2.  Raises ValueError or KeyError for settings that do not agree.
+    Equations `eq-pvae-joint` and `eq-pvae-q` of the book.  Source: Hsu and Glass (2018), section 2.
+    Raises ValueError or KeyError for settings that do not agree.
     """
 
     # No code was published, so that both are the paper's.  NormalLikelihood(1.0) for speech and image; Adam with betas
@@ -81,7 +82,7 @@ class PVAE(nn.Module):
         return {name: self.prior(name, n) for name in ("shared", *map(split.key, self.modalities))}
 
     def unimodal(self, batch: Batch) -> dict[str, dict[str, Normal]]:
-        """r(z_m | x_m) and r(z_s | x_m) of each modality in the batch, as `private` and `shared`; equation 6."""
+        """r(z_m | x_m) and r(z_s | x_m) of each modality in the batch, as `private` and `shared`; equation 6, `eq-pvae-r` of the book."""
         return {m: self.encoders[m](x) for m, x in batch.items()}
 
     decode, log_px, translate, swap, traverse = split.decode, split.log_px, split.translate, split.swap, split.traverse
@@ -89,6 +90,7 @@ class PVAE(nn.Module):
     def posterior(self, batch: Batch) -> dict[str, Normal]:
         """All latents: q(. | X) from all modalities, r(. | x_l) from one, with the prior for the other styles (equation 5).
 
+        That the prior is their exact posterior is equation `eq-pvae-unimodal` of the book.
         Raises NotImplementedError for other subsets, unless the extension is asked for.
         """
         check_batch(batch, self.likelihoods, self.event_shapes, like=parameter_like(self))
@@ -117,6 +119,7 @@ class PVAE(nn.Module):
     ) -> dict[str, Float[Tensor, ""]]:
         """The negative of equation 9, mean over the batch; one draw of z_s serves all decoders.
 
+        Equation `eq-pvae-loss` of the book, with the bound `eq-pvae-elbo` in it.
         `target` holds what is to be reconstructed, the input itself by default.  The negative example of an item is another
         item of the batch, which shares its meaning now and then.  Returns the total under `loss` and the unweighted
         terms `recon/<modality>`, `kl/<latent>`, `ch` (equation 7) and `cm` (equation 8), both at most 0.
@@ -173,7 +176,8 @@ class PVAE(nn.Module):
 def coherence(q: Mapping[str, Normal], r: Mapping[str, Mapping[str, Normal]]) -> Float[Tensor, "batch"]:
     """CH = -sum_m [KL(q(z_m | X) || r(z_m | x_m)) + KL(q(z_s | X) || r(z_s | x_m))], at most 0, [batch].
 
-    Hsu and Glass (2018), equation 7, written out for independent latents: z_s counts once for each modality.
+    Equation `eq-pvae-coherence` of the book: Hsu and Glass (2018), equation 7, written out for independent latents, where
+    z_s counts once for each modality.
     """
     gaps = [kl(q[split.key(m)], found["private"]) + kl(q["shared"], found["shared"]) for m, found in r.items()]
     return -torch.stack(gaps).sum(0)
