@@ -33,6 +33,7 @@ def gaussian(n, correlations, p=6, q=5, seed=0, mixed=True):
     return x @ mix[0] + 3, y @ mix[1] - 1
 
 
+@pytest.mark.equation("eq-cca")
 def test_the_generalised_eigenvalues_of_scipy():
     from scipy.linalg import eigh
 
@@ -69,6 +70,17 @@ def test_projections_are_white_and_correlate_as_said():
     eye = torch.eye(3, dtype=torch.float64)
     assert torch.allclose(torch.cov(a.T), eye, atol=1e-9) and torch.allclose(torch.cov(b.T), eye, atol=1e-9)
     assert torch.allclose(a.T @ b / 799, fit.correlations.diag(), atol=1e-9)
+
+
+@pytest.mark.equation("eq-cca-score")
+def test_a_score_is_the_cosine_of_two_projections():
+    x, y = gaussian(300, [0.9, 0.5])
+    fit = fit_cca(x, y, k=2)
+    new, other = gaussian(20, [0.9, 0.5])
+    scores = fit.cosines(new, other)
+    for i in range(20):
+        u, v = ((row[i].numpy() - m.numpy()) @ w.numpy() for row, m, w in zip((new, other), fit.means, fit.projections))
+        assert scores[i].item() == pytest.approx(u @ v / (np.linalg.norm(u) * np.linalg.norm(v)), abs=1e-12)
 
 
 def test_known_correlations_are_found():

@@ -34,7 +34,10 @@ class CCA:
     correlations: Float[Tensor, "k"]
 
     def cosines(self, first: Float[Tensor, "n p"], second: Float[Tensor, "n q"]) -> Float[Tensor, "n"]:
-        """The cosine between the projections of each pair, less the means of the fit; 0 where one of them vanishes."""
+        """The cosine between the projections of each pair, less the means of the fit; 0 where one of them vanishes.
+
+        Equation `eq-cca-score` of the book (Shi et al. 2019, equation 4).
+        """
         if len(first) != len(second):
             raise ValueError(f"cosines: found {len(first)} and {len(second)} items, wanted pairs")
         a, b = ((x.double().cpu() - m) @ w for x, m, w in zip((first, second), self.means, self.projections))
@@ -44,6 +47,7 @@ class CCA:
 def fit_cca(first: Float[Tensor, "n p"], second: Float[Tensor, "n q"], k: int = 40, ridge: int | float = 1e-4) -> CCA:
     """The k pairs of directions in which two views [n, p] and [n, q] of the same items correlate most, in float64.
 
+    Equation `eq-cca` of the book (Shi et al. 2019, section 4.3).
     Each projection has variance 1 and is uncorrelated with the others of its view.  ridge: a share of the mean variance
     that is added to each, so that features which never vary do no harm; the paper's program adds 1e-12.
 
