@@ -721,7 +721,7 @@ BoundExplorer(
         "pull of the partner": (hinge > 0) * torch.tensor([[p * math.exp(-0.5 * p**2)] for p in away]),
     },
     settings=away, setting="distance of the partner",
-    axis="distance of the negative", value="value", below=False, at=8,
+    axis="distance of the negative", value="value", below=False, at=4,
     alt="Loss of one pair, and the slopes that move the negative and the partner, over the distance of the negative.",
 )
 
@@ -891,6 +891,10 @@ show(fig, alt="Inertia against the number of clusters from two to twenty, four c
      caption="The inertia of the content's means. A dashed line stands at ten. A bend there says that the content has found the number of digits without being told.")
 
 # %% [markdown]
+# The printed number is where the curve, on a logarithmic scale, lies farthest below the line between its ends.
+# The purer the clusters, the more it can be trusted; where they are not pure it says little.
+
+# %% [markdown]
 # ### Both senses in one space
 #
 # Purity is measured one sense at a time.
@@ -1045,7 +1049,7 @@ def show_swaps(target, count, height, alt, caption):
 show_swaps(
     "image", 4, 7.0,
     "Two blocks of written digits. Above each block stand six items that give the content: written digits above the first, spectrograms above the second. On the left stand four written digits that give "
-    "the style. Inside, the digit changes from column to column and the hand from row to row: weight, width and slant.",
+    "the style. Inside, many cells show the digit above them, blurred; others lean towards the digit on the left.",
     f"Written digits with exchanged styles. Top block: content from what was written. Bottom block: content from what was said. The left column gives the style. Data: {data.description}.",
 )
 
@@ -1053,7 +1057,7 @@ show_swaps(
 show_swaps(
     "speech", 4, 6.4,
     "Two blocks of spectrograms. Above each block stand six items that give the content: spectrograms above the first, written digits above the second. On the left stand four spectrograms that give the style. "
-    "Inside, columns share the shape of the word, and rows share when it begins, how long it lasts and how loud it is.",
+    "Inside, cells are smoother than real spectra; columns differ in the bands and gaps of the word, rows in its outline.",
     f"Spoken digits with exchanged styles. Top block: content from what was said. Bottom block: content from what was written. The left column gives the style. Data: {data.description}.",
 )
 
@@ -1179,7 +1183,28 @@ print(f"{len(metrics)} values of {name}, {profile}")
 #   - {paper}`pvae:table-1:tidigits/pvae-private/image`
 # :::
 #
-# Ours are those of this page's own run, in the first table of purities above, as shares of one.
+# Ours, from a run of this page in the profile `lite` that is recorded with the book, on the synthetic voices and scikit-learn's digits:
+#
+# :::{list-table}
+# :header-rows: 1
+#
+# * - latent
+#   - from speech
+#   - from image
+# * - content, without the contrast
+#   - {measured}`pvae-chapter-stand-in/lite-0:purity-shared-speech-without|.1f`
+#   - {measured}`pvae-chapter-stand-in/lite-0:purity-shared-image-without|.1f`
+# * - content, PVAE
+#   - {measured}`pvae-chapter-stand-in/lite-0:purity-shared-speech|.1f`
+#   - {measured}`pvae-chapter-stand-in/lite-0:purity-shared-image|.1f`
+# * - style, PVAE
+#   - {measured}`pvae-chapter-stand-in/lite-0:purity-private-speech|.1f`
+#   - {measured}`pvae-chapter-stand-in/lite-0:purity-private-image|.1f`
+# * - noise
+#   - {measured}`pvae-chapter-stand-in/lite-0:purity-noise|.1f`
+#   - {measured}`pvae-chapter-stand-in/lite-0:purity-noise|.1f`
+# :::
+#
 # They are **not comparable** with the paper's: other voices and far fewer of them, other networks, another noise of the pixels, other weights, and a few hundred steps.
 #
 # What can be compared is the claim: with the contrast the content is purer than without it, and most of all from speech.
