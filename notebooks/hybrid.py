@@ -1206,7 +1206,7 @@ g = torch.Generator().manual_seed(seed)
 strips["style drawn"] = decoded(truth, torch.randn(8, 24, generator=g))
 fig, axes = figure(5.4, 5.2, rows=len(strips))
 for ax, (name, images) in zip(axes, strips.items()):
-    ax.imshow(images.permute(2, 0, 3, 1).flatten(1, 2).clamp(0, 1), aspect="auto")
+    ax.imshow(images.permute(2, 0, 3, 1).flatten(1, 2).clamp(0, 1), aspect="auto", interpolation="none")
     ax.set(xticks=[], yticks=[])
     ax.set_ylabel(name, rotation=0, ha="right", va="center")
     ax.spines[:].set_visible(False)

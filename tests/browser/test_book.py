@@ -210,7 +210,8 @@ def test_shipped_decoders(request, book, page_with_explorer):
         places = [explorer["spec"]["z"], *starts.values()] if starts else []
         for name, layers in spec["decoders"].items():
             width = len(places[0]) if places else spec["inputs"][name]
-            z = np.vstack([*places, rng.normal(size=(4, width))])
+            words = layers[0] if layers[0]["op"] == "embed" else None
+            z = rng.integers(words["vocabulary"], size=(4, words["positions"])) if words else np.vstack([*places, rng.normal(size=(4, width))])
             shown = request.getfixturevalue("engine").evaluate(ENGINE, [{**spec, "decoders": {name: layers}}, text, z.tolist()])
             wanted = explore.reference_decode(spec, weights, name, z).reshape(len(z), -1)
             worst = np.abs(np.array(shown[name]) - wanted).max() / np.abs(wanted).max()
