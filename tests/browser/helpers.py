@@ -214,8 +214,8 @@ def pixels_move(page, explorer, touch: bool = False) -> None:
     picture = explorer.query_selector(".mx-picture, .mx-plot")
     if slider is None or picture is None:
         return
-    before = picture.screenshot()  # which may scroll the slider out of sight
-    slider.scroll_into_view_if_needed()
+    before = picture.screenshot()  # which may scroll the slider out of sight, or under the page's head
+    slider.evaluate("s => s.scrollIntoView({block: 'center'})")
     box = slider.bounding_box()
     page.mouse.click(box["x"] + 0.2 * box["width"], box["y"] + box["height"] / 2)
     page.evaluate(SETTLED)
@@ -228,7 +228,7 @@ def pixels_move(page, explorer, touch: bool = False) -> None:
     by_keyboard = picture.screenshot()
     assert by_keyboard != by_mouse, "the keyboard moved a slider and no pixel changed"
     if touch:
-        slider.scroll_into_view_if_needed()
+        slider.evaluate("s => s.scrollIntoView({block: 'center'})")
         box = slider.bounding_box()
         page.touchscreen.tap(box["x"] + 0.55 * box["width"], box["y"] + box["height"] / 2)
         page.evaluate(SETTLED)
