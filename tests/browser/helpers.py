@@ -208,6 +208,13 @@ def drag(page, handle, right: float, down: float) -> None:
     page.mouse.up()
 
 
+def _far_side(slider) -> tuple[float, float]:
+    """A place on the half of a slider where its thumb is not: a click on the thumb moves nothing."""
+    right = slider.evaluate("s => 2 * s.value > Number(s.min) + Number(s.max)")
+    box = slider.bounding_box()
+    return box["x"] + (0.2 if right else 0.8) * box["width"], box["y"] + box["height"] / 2
+
+
 def pixels_move(page, explorer, touch: bool = False) -> None:
     """A slider by mouse, by keyboard and by finger changes the rendered picture itself, not only the DOM."""
     slider = explorer.query_selector("input[type=range]")
@@ -216,8 +223,7 @@ def pixels_move(page, explorer, touch: bool = False) -> None:
         return
     before = picture.screenshot()  # which may scroll the slider out of sight, or under the page's head
     slider.evaluate("s => s.scrollIntoView({block: 'center'})")
-    box = slider.bounding_box()
-    page.mouse.click(box["x"] + 0.2 * box["width"], box["y"] + box["height"] / 2)
+    page.mouse.click(*_far_side(slider))
     page.evaluate(SETTLED)
     by_mouse = picture.screenshot()
     assert by_mouse != before, "the mouse moved a slider and no pixel changed"
@@ -229,7 +235,6 @@ def pixels_move(page, explorer, touch: bool = False) -> None:
     assert by_keyboard != by_mouse, "the keyboard moved a slider and no pixel changed"
     if touch:
         slider.evaluate("s => s.scrollIntoView({block: 'center'})")
-        box = slider.bounding_box()
-        page.touchscreen.tap(box["x"] + 0.55 * box["width"], box["y"] + box["height"] / 2)
+        page.touchscreen.tap(*_far_side(slider))
         page.evaluate(SETTLED)
         assert picture.screenshot() != by_keyboard, "a finger moved a slider and no pixel changed"
