@@ -90,9 +90,10 @@ sizes["hidden"] = [512, 512] if paper else [100 if profile == "lite" else 32]
 
 data = noisy_digits(modalities=5 if paper else 3)
 NAMES = list(data.train.batch)
-test = data.test
+items = {"smoke": (1280, 400), "lite": (10_000, 2000), "paper": (60_000, 10_000)}[profile]
+train, test = (part.evenly(n) for part, n in zip((data.train, data.test), items))
 judges = judges_for(data)
-counts = f"{len(data.train)} tuples to train on, {len(test)} to test on"
+counts = f"{len(train)} tuples to train on, {len(test)} to test on"
 source = f"{data.description}; {counts}."
 print(f"We use {data.description}:\n{counts}.")
 if data.stand_in:
@@ -133,11 +134,11 @@ def trained(model, steps=STEPS):
     classes = torch.empty_like(data.train.classes)
     classes[x1] = data.train.classes  # of every row
     batch = 1024 if paper else 128
-    epochs = max(2, round(steps / math.ceil(len(data.train) / batch)))
+    epochs = max(2, round(steps / math.ceil(len(train) / batch)))
     # in a short training the adversary has to learn faster than the program's
     rates = dict(lr=1e-3) if paper else dict(lr=3e-3, discriminator_lr=1e-3)
     history = fit(
-        model, data.train, epochs=epochs, batch_size=batch,
+        model, train, epochs=epochs, batch_size=batch,
         optimizers=model.optimizers(**rates), corrupt=noisy,
         schedule=kl_warmup(max(1, epochs // 5)),
         pair=repair_each_epoch({m: classes for m in NAMES}),
@@ -1042,8 +1043,8 @@ for images in ("digits", "mnist"):
 # %%
 with torch.no_grad():
     g = torch.Generator().manual_seed(seed)
-    rows = torch.randperm(len(data.train), generator=g)[:2000]
-    known, _ = seen(data.train, rows)
+    rows = torch.randperm(len(train), generator=g)[:2000]
+    known, _ = seen(train, rows)
     codes = model.posterior(known)["shared"].mean.double()
 
 

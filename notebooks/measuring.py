@@ -37,7 +37,6 @@ from torch import nn
 
 from mmvae_lite.data import noisy_digits
 from mmvae_lite.data.pairing import repair_each_epoch
-from mmvae_lite.data.parts import as_float
 from mmvae_lite.distributions import LaplaceLikelihood
 from mmvae_lite.evaluation import (
     cluster_purity,
@@ -76,7 +75,8 @@ from mmvae_lite.training import fit
 
 # %%
 data = noisy_digits(modalities=2)  # used without the noise
-train, test = data.train, data.test
+items = {"smoke": (1280, 400), "lite": (10_000, 2000), "paper": (60_000, 10_000)}[profile]
+train, test = (part.evenly(n) for part, n in zip((data.train, data.test), items))
 NAMES = ("x1", "x2")
 judges = judges_for(data)
 judge = judges["x2"]
@@ -86,9 +86,9 @@ if data.stand_in:
     print("They stand in for MNIST, which the papers use.")
     print("Set MMVAE_DATA to a folder that holds mnist/ to use it.")
 
-pictures = as_float(train.batch["x1"])  # training pictures, in rows
-classes = torch.empty_like(train.classes)
-classes[train.index["x1"]] = train.classes
+pictures, classes = train.take(slice(None))["x1"], train.classes
+row_classes = torch.empty_like(data.train.classes)
+row_classes[data.train.index["x1"]] = data.train.classes  # also of pictures in no pair here
 
 
 class Generator:
@@ -120,7 +120,7 @@ class Stamps(Generator):
         return self.means[digits]
 
 
-options = dict(pairs=[(("x1",), "x2")], chunk=2000, seed=seed)
+options = dict(pairs=[(("x1",), "x2")], chunk=len(test), seed=seed)
 
 
 def coherence(model):
@@ -144,7 +144,7 @@ EXAMPLES = torch.cat([(test.classes == c).nonzero()[:3, 0] for c in range(10)]).
 
 def seen(rows):
     """Test pictures of both modalities."""
-    return {m: as_float(x) for m, x in test.take(rows).items()}
+    return test.take(rows)
 
 
 def mosaic(images, columns):
@@ -224,11 +224,10 @@ class Truth(Generator):
         return self.draw(self.told, generator)
 
     def draw(self, digits, generator):
-        return pick(as_float(test.batch["x2"]), test_classes, digits, generator)
+        return pick(real_x2, test.classes, digits, generator)
 
 
-test_classes = torch.empty_like(test.classes)
-test_classes[test.index["x2"]] = test.classes
+real_x2 = test.take(slice(None))["x2"]
 
 
 def pick(images, classes, digits, generator):
@@ -274,10 +273,11 @@ def small_mmvae(latent=16, width=100):
 
 
 model = small_mmvae()
+steps = {"smoke": 20, "lite": 720, "paper": 47_000}[profile]
 fit(
     model, train, batch_size=128, lr=3e-3, seed=seed, device=device,
-    epochs={"smoke": 2, "lite": 60, "paper": 100}[profile],
-    pair=repair_each_epoch({m: classes for m in NAMES}),
+    epochs=max(2, round(steps / math.ceil(len(train) / 128))),
+    pair=repair_each_epoch({m: row_classes for m in NAMES}),
 )
 model = model.cpu().eval()
 
@@ -342,7 +342,8 @@ class Whisperer(Generator):
 # We train a second judge, of the same kind on the same pictures, from another start.
 
 # %%
-second = train_judge(data, "x2", epochs={"smoke": 1}.get(profile, 15), shift=1, seed=1)
+epochs = {"smoke": 1}.get(profile, 15 if data.stand_in else 3)
+second = train_judge(replace(data, train=train), "x2", epochs=epochs, shift=1, seed=1)
 accuracy = second.card["metrics"]["accuracy"]
 print(f"the second judge of real pictures: {accuracy['value']:.3f}, n = {accuracy['n']}")
 
@@ -498,7 +499,7 @@ with warnings.catch_warnings(), torch.no_grad():
     for name, one in models.items():
         made = drawn_for(one, slice(None))
         z = features(made)
-        copies = copied(made, pictures, as_float(test.batch["x2"]))["share"]
+        copies = copied(made, pictures, real_x2)["share"]
         by_class = class_conditional(real, classes, z, test.classes)["mean"]
         distances[name] = between(real, z), by_class, copies
         rows.append([name, *(f"{v:.2f}" for v in distances[name])])
@@ -509,7 +510,7 @@ table(
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 fig, (top, bottom) = figure(5, 1.7, rows=2)
-picture(top, pictures[:10], 10, "real")
+picture(top, pictures[:: len(pictures) // 10][:10], 10, "real")
 picture(bottom, models["impostor"].pictures[:10], 10, "impostor")
 show(fig, alt="Above ten real digits. Below ten pictures of speckled noise, in which no digit can be made out.",
      caption="Both rows have nearly the same features. The lower one is noise.")
@@ -606,8 +607,7 @@ def probe(z, y, other, asked):
 
 
 g = torch.Generator().manual_seed(seed)
-known = {m: as_float(x) for m, x in train.take(slice(None)).items()}["x1"]
-asked = seen(slice(None))["x1"]
+known, asked = pictures, seen(slice(None))["x1"]
 y, y_test = train.classes, test.classes
 weights = torch.randn(784, 300, generator=g) / 10
 mixing = torch.randn(784, 16, generator=g) / 28

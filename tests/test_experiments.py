@@ -354,6 +354,6 @@ def test_the_list_says_stand_in_where_the_set_does(monkeypatch):
 
 def test_a_part_is_thinned_evenly_and_loses_no_class():
     part = Part({"a": torch.arange(100)[:, None]}, torch.arange(10).repeat_interleave(10), {}, {"who": torch.arange(100)})
-    few = _measures.spread_out(part, 20)
+    few = part.evenly(20)
     assert len(few) == 20 and set(few.classes.tolist()) == set(range(10))
     assert torch.equal(few.facts["who"], few.batch["a"][:, 0])

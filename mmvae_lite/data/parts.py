@@ -76,6 +76,17 @@ class Part:
             self.words,
         )
 
+    def evenly(self, n: int) -> "Part":
+        """n tuples spread evenly over all, or all of them if there are fewer: tuples may come class by class."""
+        rows = torch.linspace(0, len(self) - 1, min(n, len(self))).long()
+        return Part(
+            {m: x if m in self.index else x[rows] for m, x in self.batch.items()},
+            None if self.classes is None else self.classes[rows],
+            {m: index[rows] for m, index in self.index.items()},
+            {name: x[rows] for name, x in self.facts.items()},
+            self.words,
+        )
+
 
 @dataclass(frozen=True)
 class MultimodalSet:

@@ -134,22 +134,9 @@ def joint(model: nn.Module, data: MultimodalSet, judges: Mapping[str, object], p
 
 def ex_post(model: nn.Module, data: MultimodalSet, profile: str, seed: int) -> ExPostDensity:
     """A mixture of Gaussians over the shared latent's posterior means of training tuples, as many as are generated, at most 5000."""
-    part = data.train.first(min(5000, 4 * GENERATED[profile]))
-    q = posteriors(model, spread_out(data.train, len(part)), model.modalities)
+    q = posteriors(model, data.train.evenly(min(5000, 4 * GENERATED[profile])), model.modalities)
     means = torch.cat([e.mean for e in q.experts]) if hasattr(q, "experts") else q.mean
     return ExPostDensity.fit(means, COMPONENTS[profile], seed=seed)
-
-
-def spread_out(part: Part, n: int) -> Part:
-    """n tuples taken evenly, since tuples may come class by class."""
-    rows = torch.linspace(0, len(part) - 1, min(n, len(part))).long()
-    return Part(
-        {m: x if m in part.index else x[rows] for m, x in part.batch.items()},
-        None if part.classes is None else part.classes[rows],
-        {m: index[rows] for m, index in part.index.items()},
-        {name: x[rows] for name, x in part.facts.items()},
-        part.words,
-    )
 
 
 def purities(model: nn.Module, data: MultimodalSet, seed: int, private: bool) -> Metrics:
@@ -192,7 +179,7 @@ def swap_accuracies(model: nn.Module, data: MultimodalSet, judges: Mapping[str, 
 
 def dimension_kls(model: nn.Module, data: MultimodalSet) -> Metrics:
     """`kl_m`, from the posterior given x_m to the prior, and the symmetric `kl_a_b` between two posteriors, with every dimension's."""
-    part = spread_out(data.test, CHUNK)
+    part = data.test.evenly(CHUNK)
     batch = {m: x.to(device_of(model)) for m, x in part.take(slice(None)).items()}
     found = divergences.expert_divergences(model, batch)
     return {f"kl_{name.replace(' | ', '_')}": value(float(each.sum()), len(part), unit="nats", dimensions=each.tolist()) for name, each in found.items()}
@@ -203,7 +190,7 @@ def latent_accuracies(model: nn.Module, data: MultimodalSet, profile: str, seed:
 
     sampled: on draws as Shi et al. (2019) train it, else on means as Daunhawer et al. (2021) do.
     """
-    train = spread_out(data.train, {"smoke": 500, "lite": 10_000}.get(profile, 60_000))
+    train = data.train.evenly({"smoke": 500, "lite": 10_000}.get(profile, 60_000))
     metrics = {}
     for name, seen in given.items():
         known, asked = (posteriors(model, part, seen) for part in (train, data.test))
@@ -326,7 +313,7 @@ def from_labels(model: nn.Module, data: MultimodalSet, profile: str, seed: int) 
 
 def thinned(data: MultimodalSet, counts: tuple[int | None, int | None]) -> MultimodalSet:
     """The set with so many training and test tuples, taken evenly."""
-    train, test = (spread_out(part, n) if n else part for part, n in zip((data.train, data.test), counts))
+    train, test = (part.evenly(n) if n else part for part, n in zip((data.train, data.test), counts))
     return replace(data, train=train, test=test)
 
 
@@ -358,7 +345,7 @@ def correlations(model: nn.Module, data: MultimodalSet, profile: str, seed: int)
     features = bird_features().to(device) if pictures else None
     k = 40 if profile == "paper" else 20
     judge = cca.fit_caption_judge(data.train, features, k=k)
-    test = data.test if profile != "paper" else spread_out(data.test, 3000)
+    test = data.test if profile != "paper" else data.test.evenly(3000)
     cross = cca.cross_correlation(model, test, judge, seed=seed)
     return {
         "cca_joint": taken(cca.joint_correlation(model, judge, 1000 if profile != "smoke" else 100, seed=seed)),

@@ -59,7 +59,7 @@ def street(profile: str, seed: int) -> MultimodalSet:
 def shortened_evenly(data: MultimodalSet, train: int | None, test: int | None) -> MultimodalSet:
     """The set with so many tuples of all classes, which come class by class."""
     parts = {"train": (data.train, train), "test": (data.test, test)}
-    return replace(data, **{name: measures.spread_out(part, n) for name, (part, n) in parts.items() if n})
+    return replace(data, **{name: part.evenly(n) for name, (part, n) in parts.items() if n})
 
 
 def street_networks(latent: int, head: type[nn.Module]) -> dict[str, dict[str, nn.Module]]:

@@ -68,7 +68,7 @@ def on_street(product: bool = False, *, preset: str = "code", samples: int = 30,
 def likelihoods_of(model: nn.Module, data: MultimodalSet, profile: str, seed: int) -> Metrics:
     """Table 3: importance-sampled log-likelihoods in nats, log p(x) and log p(x_m) by three proposals."""
     n, samples = {"smoke": (20, 10), "lite": (50, 50), "paper": (1000, 1000)}[profile]
-    part = measures.spread_out(data.test, n)
+    part = data.test.evenly(n)
     batch = {m: x.to(measures.device_of(model)) for m, x in part.take(slice(None)).items()}
     rows = likelihood.table(model, batch, samples=samples, chunk=min(samples, 100), generator=generator(seed, model))
     found = {}

@@ -1,6 +1,7 @@
 """What the browser tests share: watching a page, driving every control, reading what is shown."""
 
 import os
+import re
 from pathlib import Path
 
 from mmvae_lite.explore import TAGS
@@ -63,6 +64,28 @@ THIN = """() => {
   }
   return before - count();
 }"""
+LIMIT = 1_500_000  # bytes of a first load, without plotly and the weights of explorers
+PAINTED = 1500  # ms until the largest thing is painted
+SHIFT = 0.1
+#: Every formula is there and typeset.
+TYPESET = "() => [...document.querySelectorAll('.math')].every(node => node.querySelector('mjx-container') || node.closest('mjx-container'))"
+PAINTS = """
+window.paints = [];
+window.shifts = 0;
+new PerformanceObserver(list => { for (const entry of list.getEntries()) window.paints.push(entry.startTime); })
+  .observe({ type: "largest-contentful-paint", buffered: true });
+new PerformanceObserver(list => { for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifts += entry.value; })
+  .observe({ type: "layout-shift", buffered: true });
+"""
+#: What has the class of an icon, is shown, and would show nothing or ask for a font.
+BARE_ICONS = """() => [...document.querySelectorAll('[class*="fa-"]')]
+  .filter(icon => getComputedStyle(icon).display !== "none" && /(^| )fa[srb]?(-| |$)/.test(icon.className))
+  .filter(icon => !/url\\(/.test(getComputedStyle(icon).maskImage) || getComputedStyle(icon, "::before").content !== "none")
+  .map(icon => icon.outerHTML)"""
+BARE_BOXES = """() => [...document.querySelectorAll(".admonition > .admonition-title")]
+  .filter(title => title.offsetParent && getComputedStyle(title, "::after").content !== "none"
+    && !/url\\(/.test(getComputedStyle(title, "::after").maskImage) && getComputedStyle(title, "::after").width !== "0px")
+  .map(title => title.textContent)"""
 #: What can differ between two widths and two themes of one document, besides contrast; the rest is read in one of them.
 ROOM = ("link-in-text-block", "scrollable-region-focusable")
 
@@ -89,6 +112,37 @@ class Watch:
     def check(self) -> None:
         assert not self.outside, f"requests left the book: {self.outside}"
         assert not self.errors, f"the page reported errors: {self.errors}"
+
+
+class FirstLoad:
+    """How heavy a page is that nothing was kept of, how soon it shows itself, and how still it stands until it is used."""
+
+    def __init__(self, page, root: str) -> None:
+        self.page, self.root, self.replies, self.weights = page, root, [], {}
+        page.add_init_script(PAINTS)
+        page.on("response", lambda reply: self.replies.append(reply))
+
+    def measure(self) -> None:
+        self.page.wait_for_function(TYPESET)
+        self.page.wait_for_timeout(200)
+        names = [(reply.url.removeprefix(self.root).partition("?")[0], reply) for reply in self.replies if reply.ok]
+        self.weights = {name: len(reply.body()) for name, reply in names if "plotly" not in name and "/explorers/" not in name}
+        self.bare = self.page.evaluate(BARE_ICONS) + self.page.evaluate(BARE_BOXES)
+        self.shifts, self.painted = self.page.evaluate("[window.shifts, Math.max(0, ...window.paints)]")
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.weights.values())
+
+    def faults(self, path: str) -> list[str]:
+        found = [f"an icon without a picture: {name}" for name in self.bare]
+        if self.bytes > LIMIT:
+            found.append(f"{self.bytes} bytes: {sorted(self.weights.items(), key=lambda entry: -entry[1])[:5]}")
+        if path != "search.html":
+            found += [f"not needed: {name}" for name in self.weights if re.search("fontawesome|webfonts|searchindex", name)]
+        if self.shifts >= SHIFT:
+            found.append(f"the page shifts by {self.shifts:.2f}")
+        return found + ([f"painted after {self.painted:.0f} ms"] if self.painted >= PAINTED else [])
 
 
 def violations(page, excluded: tuple[str, ...] = (), options: dict | None = None, included: str | None = None) -> list[str]:

@@ -1,90 +1,27 @@
-"""How heavy a page is, how soon it shows itself, and how still it stands; that nothing is lost with what was taken out."""
-
-import re
+"""That the limits of a first load would find a heavy page, and that nothing is lost with what was taken out of the pages."""
 
 import pytest
 
-from .helpers import book_folder
-from .test_book import all_pages, read
-
-LIMIT = 1_500_000  # bytes of a first load, without plotly and the weights of explorers
-PAINTED = 1500  # ms until the largest thing is painted
-SHIFT = 0.1
-SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844, "touch": True}}
-WATCH = """
-window.paints = [];
-window.shifts = 0;
-new PerformanceObserver(list => { for (const entry of list.getEntries()) window.paints.push(entry.startTime); })
-  .observe({ type: "largest-contentful-paint", buffered: true });
-new PerformanceObserver(list => { for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifts += entry.value; })
-  .observe({ type: "layout-shift", buffered: true });
-"""
-#: Every formula is there and typeset.
-TYPESET = "() => [...document.querySelectorAll('.math')].every(node => node.querySelector('mjx-container') || node.closest('mjx-container'))"
-#: What has the class of an icon, is shown, and would show nothing or ask for a font.
-BARE_ICONS = """() => [...document.querySelectorAll('[class*="fa-"]')]
-  .filter(icon => getComputedStyle(icon).display !== "none" && /(^| )fa[srb]?(-| |$)/.test(icon.className))
-  .filter(icon => !/url\\(/.test(getComputedStyle(icon).maskImage) || getComputedStyle(icon, "::before").content !== "none")
-  .map(icon => icon.outerHTML)"""
-BARE_BOXES = """() => [...document.querySelectorAll(".admonition > .admonition-title")]
-  .filter(title => title.offsetParent && getComputedStyle(title, "::after").content !== "none"
-    && !/url\\(/.test(getComputedStyle(title, "::after").maskImage) && getComputedStyle(title, "::after").width !== "0px")
-  .map(title => title.textContent)"""
+from .helpers import LIMIT, TYPESET, FirstLoad
+from .test_book import DESKTOP, all_pages, read
 
 
-def pytest_generate_tests(metafunc):
-    if "path" in metafunc.fixturenames:
-        folder = book_folder()
-        pages = [page for page in all_pages(folder) if not read(folder / page).redirects and not page.startswith("source/")] if folder else []
-        metafunc.parametrize("path", pages or [None])
-
-
-@pytest.fixture
-def load(new_page, book_urls):
-    def go(path, size, dark=False):
-        page = new_page(fresh=True, **SIZES[size], dark=dark)
-        page.add_init_script(WATCH)
-        replies = []
-        page.on("response", lambda reply: replies.append(reply))
-        page.goto(book_urls["http"] + path)
-        page.wait_for_function(TYPESET)
-        page.wait_for_timeout(300)
-        page.weights = {reply.url.removeprefix(book_urls["http"]).partition("?")[0]: len(reply.body()) for reply in replies if reply.ok}
-        return page
-
-    return go
-
-
-def light(weights):
-    return {name: size for name, size in weights.items() if "plotly" not in name and "/explorers/" not in name}
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_a_page_is_light_soon_there_and_stands_still(load, book, path, size):
-    for attempt in range(3):  # another program may take the processor for a moment
-        page = load(path, size, dark=attempt == 1)
-        weights = light(page.weights)
-        heaviest = sorted(weights.items(), key=lambda entry: -entry[1])[:5]
-        assert sum(weights.values()) <= LIMIT, heaviest
-        assert not [name for name in weights if re.search(r"fontawesome|webfonts|searchindex", name)] or path == "search.html"
-        assert page.evaluate(BARE_ICONS) == [] and page.evaluate(BARE_BOXES) == []
-        assert page.evaluate("window.shifts") < SHIFT
-        if page.evaluate("Math.max(0, ...window.paints)") < PAINTED:
-            return
-    assert page.evaluate("Math.max(0, ...window.paints)") < PAINTED
-
-
-def test_a_heavy_page_is_found(load, book, new_page, book_urls):
+def test_a_heavy_page_is_found(new_page, book, book_urls):
     """What the limits would not let through: a megabyte more, a font of icons, a thing that comes late."""
-    page = load("book/notation.html", "desktop")
+    page = new_page(fresh=True, **DESKTOP)
+    load = FirstLoad(page, book_urls["http"])
+    page.goto(book_urls["http"] + "book/notation.html")
+    load.measure()
+    assert load.faults("book/notation.html") == [] and load.bytes > 100_000
     page.evaluate("""async () => {
       document.body.insertAdjacentHTML("beforeend", '<i class="fa-solid fa-skull" style="display: block">x</i>');
       document.querySelector("main").insertAdjacentHTML("afterbegin", '<div style="height: 700px">late</div>');
       await new Promise(done => requestAnimationFrame(() => setTimeout(done, 300)));
     }""")
-    assert len(page.evaluate(BARE_ICONS)) == 1
-    assert page.evaluate("window.shifts") > SHIFT
-    assert sum(light({**page.weights, "_static/more.js": LIMIT}).values()) > LIMIT
+    load.measure()
+    load.weights |= {"_static/more.js": LIMIT, "_static/webfonts/icons.woff2": 10}
+    found = load.faults("book/notation.html")
+    assert len(found) == 4 and all(any(word in fault for fault in found) for word in ("bytes", "webfonts", "skull", "shifts"))
 
 
 @pytest.mark.parametrize("scheme", ["file", "http"])
