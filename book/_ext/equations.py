@@ -12,6 +12,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from html import escape
 from pathlib import Path
 
@@ -74,13 +75,14 @@ def marked_labels(node: ast.AST) -> list[str]:
 
 
 def scan(root: Path, folder: str, labels_of) -> list[Site]:
-    sites = []
-    for path in sorted((root / folder).rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        relative = path.relative_to(root).as_posix()
-        for name, node in definitions(tree):
-            sites += [Site(label, relative, name, node.lineno) for label in labels_of(node)]
-    return sites
+    paths = sorted((root / folder).rglob("*.py"))
+    return [site for path in paths for site in _sites(path, path.stat().st_mtime_ns, path.relative_to(root).as_posix(), labels_of)]
+
+
+@lru_cache(maxsize=None)  # every page asks for the sites of all files
+def _sites(path: Path, changed: int, relative: str, labels_of) -> tuple[Site, ...]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return tuple(Site(label, relative, name, node.lineno) for name, node in definitions(tree) for label in labels_of(node))
 
 
 def functions(root: Path) -> list[Site]:

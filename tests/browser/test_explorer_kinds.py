@@ -163,7 +163,9 @@ def test_the_page_reads_a_caption_as_torch_does(engine, kinds):
 def test_the_worker_says_what_the_page_says(open_page, kinds):
     """The same decoding by a worker built from the page's own text, on a page opened from a folder."""
     page = open_page("style-mixer")
+    sounding = "() => [...document.querySelectorAll('.mx-wave')].every(wave => wave.parentNode.mxSamples)"  # made once the hand rests
     wake(page)
+    page.wait_for_function(sounding)
     page.evaluate(SETTLED)
     drawn = "() => [...document.querySelectorAll('canvas')].map(c => c.toDataURL())"
     here = page.evaluate(drawn)
@@ -175,6 +177,7 @@ def test_the_worker_says_what_the_page_says(open_page, kinds):
     wake(heavy)
     same = "here => JSON.stringify([...document.querySelectorAll('canvas')].map(c => c.toDataURL())) === JSON.stringify(here)"
     heavy.wait_for_function(same, arg=here, timeout=20_000)  # it draws when the worker has answered
+    heavy.wait_for_function(sounding)
     heavy.evaluate(SETTLED)
     assert len(heavy.workers) == 1
     assert heavy.evaluate(drawn) == here
