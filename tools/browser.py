@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 MAC = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
 #: Start-up options of every test and screenshot: no sandbox (root in a container) and nothing that calls home.
 ARGUMENTS = (
@@ -46,10 +46,10 @@ def install() -> str:
     reasons = []
     if shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0:
         environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"]):
-            subprocess.run(command, env=environment, capture_output=True)
-        if find():
-            return ""
+        for command in ("update", "-qq"), *(("install", "-y", "-qq", "--no-install-recommends", name) for name in NAMES[:2]):
+            subprocess.run(["apt-get", *command], env=environment, capture_output=True)
+            if find():
+                return ""
         reasons.append("apt-get could not install chromium")
     result = subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], capture_output=True, text=True)
     if result.returncode == 0 and find():

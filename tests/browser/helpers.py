@@ -124,7 +124,7 @@ class FirstLoad:
 
     def measure(self) -> None:
         self.page.wait_for_function(TYPESET)
-        self.page.wait_for_timeout(200)
+        self.page.wait_for_timeout(100)
         names = [(reply.url.removeprefix(self.root).partition("?")[0], reply) for reply in self.replies if reply.ok]
         self.weights = {name: len(reply.body()) for name, reply in names if "plotly" not in name and "/explorers/" not in name}
         self.bare = self.page.evaluate(BARE_ICONS) + self.page.evaluate(BARE_BOXES)

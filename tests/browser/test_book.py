@@ -91,6 +91,12 @@ def all_pages(folder: Path) -> list[str]:
     return [path.as_posix() for path in found if path.parts[0] not in NOT_PAGES]
 
 
+def is_copied(folder: Path, page: str, pages: list[str]) -> bool:
+    """A page of source code that differs from others by its lines alone; the first one and the largest are visited for all."""
+    sources = [other for other in pages if other.startswith("source/")]
+    return page in sources and page not in (sources[0], max(sources, key=lambda name: (folder / name).stat().st_size))
+
+
 def pytest_generate_tests(metafunc):
     """One test a page, so that a failure names it; without a book, one test that says so."""
     folder = book_folder()
@@ -99,7 +105,7 @@ def pytest_generate_tests(metafunc):
         having = [page for page in pages if read(folder / page).explorers]
         metafunc.parametrize("page_with_explorer", having or [None])
     if "page_path" in metafunc.fixturenames:
-        metafunc.parametrize("page_path", pages or [None])
+        metafunc.parametrize("page_path", [page for page in pages if not is_copied(folder, page, pages)] or [None])
 
 
 @pytest.fixture
@@ -150,6 +156,14 @@ def test_page(visit, book, page_path, how, latency):
         assert drive_every_control(page, explorer) >= LEAST.get(tag, 6)
         latency(f"{Path(page_path).stem} {tag} {number + 1}, {how}", explorer)
     page.watch.check()
+
+
+def test_pages_that_are_not_visited_load_what_a_visited_one_loads(book):
+    pages = [page for page in all_pages(book) if page.startswith("source/")]
+    loaded = {page: {link.split("/")[-1] for link in read(book / page).links if re.search(r"\.(js|css)(\?|$)", link)} for page in pages}
+    copied = [page for page in pages if is_copied(book, page, pages)]
+    assert len(pages) - len(copied) == 2 and all(loaded[page] == loaded[pages[0]] for page in copied)
+    assert not any(read(book / page).explorers or read(book / page).has_math for page in copied)
 
 
 #: What a page must not have, each with a word by which it is known again.

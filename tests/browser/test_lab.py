@@ -5,10 +5,12 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from .helpers import Watch
+from .helpers import AFTER, SETTLED, Watch
+from .samples import explorers
 
 pytestmark = [pytest.mark.browser, pytest.mark.lab]
 TOKEN = "test"
@@ -39,7 +41,20 @@ ipywidgets.VBox([playground, voice])
 from IPython.display import display
 display(playground)
 """,
+    f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from samples import explorers
+kinds, words = explorers(), {{}}
+for tag, kind in kinds.items():
+    words[tag] = ipywidgets.Label(f"{{tag}}: nothing yet")
+    hear = lambda change, tag=tag: setattr(words[tag], "value", f"{{tag}}: python heard")
+    kind.observe(hear, list(kind.KEYS))
+ipywidgets.VBox([part for tag in kinds for part in (kinds[tag], words[tag])])
+""",
 ]
+#: A control that one press of a key or one click moves, the first that there is.
+CONTROLS = ("input[type=range]", "button.mx-frame:not([aria-pressed=true])", "input[type=radio]:not(:checked)", "input[type=checkbox]", "textarea")
 SET_FROM_PYTHON = "traversal.z = [0.0, 2.0, 0.0, 0.0]; playground.means = [2.5, -1.0]; playground.form = 'product'"
 
 KERNEL_READY = """async () => {
@@ -117,7 +132,7 @@ def test_explorers_live_in_jupyterlab(lab, new_page):
     page.wait_for_function(KERNEL_READY)  # the toolbar says "idle" too early
     page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
 
-    traversal = page.locator(".mx-latent")
+    traversal = page.locator(".mx-latent").first
     canvas = traversal.locator(".mx-picture")
     slider = traversal.locator("input[type=range]").first
     slider.wait_for()
@@ -144,4 +159,25 @@ def test_explorers_live_in_jupyterlab(lab, new_page):
     page.wait_for_function(moved, arg=[traversal.element_handle(), "latent dimension z1", "2"])
     page.wait_for_function(moved, arg=[first.element_handle(), "mean of expert 1", "2.5"])
     assert first.locator("input[value=product]").is_checked()
+
+    for n, tag in enumerate(explorers()):
+        move_one_control(page, page.locator(".jp-OutputArea").last.locator("[data-ms]").nth(n), tag)
     assert not watch.outside, watch.outside
+
+
+def move_one_control(page, explorer, tag) -> None:
+    """What is seen changes, and Python hears of it."""
+    page.get_by_text(f"{tag}: nothing yet").wait_for()
+    explorer.scroll_into_view_if_needed()
+    before = explorer.evaluate(AFTER)
+    control = next(found.first for name in CONTROLS if (found := explorer.locator(name)).count())
+    if control.evaluate("node => node.type === 'range'"):
+        control.focus()
+        page.keyboard.press("Home" if control.evaluate("node => node.value === node.max") else "End")
+    elif control.evaluate("node => node.localName === 'textarea'"):
+        control.fill("white wings")
+    else:
+        control.click(force=True)
+    page.get_by_text(f"{tag}: python heard").wait_for()
+    page.evaluate(SETTLED)
+    assert explorer.evaluate(AFTER) != before, f"{tag}: a control moved and nothing is seen of it"
