@@ -89,7 +89,7 @@ class Laplace:
     ) -> "Laplace":
         """Scales that share a fixed sum: b = D softmax(logits) + eps, so they add up to D (1 + eps).
 
-        Source: Shi et al. (2019), section 4; no posterior can be sharp in every dimension at once.
+        Equation `eq-laplace-scale` of the book.  Source: Shi et al. (2019), section 4; no posterior can be sharp in every dimension at once.
         """
         return cls(loc, loc.shape[-1] * logits.softmax(-1) + eps)
 
@@ -122,7 +122,7 @@ def kl(q: Normal | Laplace, p: Normal | Laplace, reduce: bool = True) -> Float[T
     """KL(q || p) in nats for two densities of the same family.
 
     Equation `eq-kl-normal` of the book (Kingma and Welling 2014, appendix B, for a general p); for the
-    Laplace family the closed form used by Shi et al. (2019).
+    Laplace family `eq-laplace-divergence`, the closed form used by Shi et al. (2019).
 
     Returns [*batch], summed over the latent axis, or [*batch, latent] with `reduce=False`.
     Raises TypeError when the families differ.

@@ -43,13 +43,14 @@ def test_kl_of_normals_known_value():
     assert kl(normal(1.0, 0.5), normal(0.0, 1.0)).item() == pytest.approx(0.5965736, abs=1e-7)
 
 
+@pytest.mark.equation("eq-laplace-divergence")
 def test_kl_of_laplaces_known_value():
     q = Laplace(torch.tensor([0.5], dtype=F64), torch.tensor([0.8], dtype=F64))
     p = Laplace(torch.zeros(1, dtype=F64), torch.ones(1, dtype=F64))
     assert kl(q, p).item() == pytest.approx(0.1513527, abs=1e-7)
 
 
-@pytest.mark.equation("eq-kl-normal")
+@pytest.mark.equation("eq-kl-normal", "eq-laplace-divergence")
 @pytest.mark.parametrize("family", ["normal", "laplace"])
 def test_kl_equals_quadrature(family, generator):
     grid = torch.linspace(-60, 60, 400_001, dtype=F64)[:, None]
@@ -88,6 +89,7 @@ def test_rsample_repeats_with_its_generator():
     assert not torch.equal(one, q.rsample(generator=torch.Generator().manual_seed(2)))
 
 
+@pytest.mark.equation("eq-laplace-scale")
 def test_laplace_scales_add_up_to_the_dimension(generator):
     q = Laplace.from_logits(torch.zeros(7, 20, dtype=F64), torch.randn(7, 20, dtype=F64, generator=generator))
     assert torch.allclose(q.scale.sum(-1), torch.full((7,), 20 * (1 + 1e-6), dtype=F64))

@@ -13,6 +13,7 @@ import torch
 from mmvae_lite import data as sets
 from mmvae_lite.data.digit_sets import image_label
 from mmvae_lite.data.parts import Part
+from mmvae_lite.distributions import Normal, kl
 from mmvae_lite.evaluation.classifiers import NETWORKS
 from mmvae_lite.experiments import EXPERIMENTS, PAPERS, _measures, find, queue
 from mmvae_lite.experiments.dmvae_l import EVERY, LabelledBatches
@@ -21,6 +22,7 @@ from mmvae_lite.models import MVAE
 from mmvae_lite.networks import dense_decoder, dense_encoder
 from mmvae_lite.pretrained import cards
 from mmvae_lite.results import REQUIRED, read_result
+from mmvae_lite.training import fit
 
 SMALL = {
     "digits-street": {"drawn": (300, 1000), "times": 1},
@@ -357,3 +359,18 @@ def test_a_part_is_thinned_evenly_and_loses_no_class():
     few = part.evenly(20)
     assert len(few) == 20 and set(few.classes.tolist()) == set(range(10))
     assert torch.equal(few.facts["who"], few.batch["a"][:, 0])
+
+
+def test_points_of_a_mixture_get_a_latent_and_would_get_none_with_a_weight_of_one():
+    found = {}
+    for beta in (None, 1.0):
+        experiment = EXPERIMENTS["m2vae-mog"].maker("m2vae", "mog", beta=beta, alpha=beta)
+        data = experiment.data("lite", 0)
+        torch.manual_seed(0)
+        model = experiment.model("lite", data)
+        settings = experiment.training("lite", data, 0)
+        fit(model, data.train.first(10_000), epochs=2, batch_size=settings.batch_size, optimizers=settings.optimizers(model), seed=0)
+        with torch.no_grad():
+            q = model.posterior(data.test.take(slice(0, 500)))["shared"]
+        found[beta] = kl(q, Normal.standard(*q.mean.shape)).mean()
+    assert found[1.0] < 0.05 and found[None] > 1
