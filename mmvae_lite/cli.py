@@ -279,10 +279,10 @@ def _attempt(run, work: Callable[[], dict[str, object]]) -> tuple[int, dict[str,
 
 
 def _end(args: argparse.Namespace, code: int, outcome: dict[str, object]) -> int:
-    if args.json:
-        print(json.dumps(outcome, ensure_ascii=False), flush=True)
-    elif code == OK:
-        print(outcome["message"], flush=True)
+    from mmvae_lite.processes import leads
+
+    if leads() and (args.json or code == OK):
+        _print(args, outcome, str(outcome["message"]))
     if code != OK:
         _say(f"mmvae: {outcome['message']}")
     return code

@@ -109,6 +109,11 @@ def average_gradients(optimizer: torch.optim.Optimizer, *_: object) -> None:
             g.copy_(part.view_as(g))
 
 
+def leads() -> bool:
+    """Whether this process speaks for all that a launcher started; one that was started alone does."""
+    return all(os.environ.get(name, "0") == "0" for name in RANKS)
+
+
 def joined(device: torch.device) -> tuple[int, int]:
     """Rank and number of the processes that train together: those of torch.distributed, or of the launcher's environment.
 

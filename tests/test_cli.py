@@ -269,6 +269,13 @@ sys.exit(max(codes))
 """
 
 
+@pytest.mark.parametrize("rank, lines", [("0", 1), ("1", 0)])
+def test_one_of_several_processes_says_how_it_ended(monkeypatch, capsys, rank, lines):
+    monkeypatch.setenv("RANK", rank)
+    code, out, _ = mmvae(capsys, "train", NAME, "--profile", "smoke", "--json")
+    assert code == 0 and len(out.splitlines()) == lines
+
+
 def test_nothing_beyond_torch_is_needed():
     commands = ["list", "data", f"reproduce {NAME} --profile smoke", "reproduce jmvae_zero-e --profile smoke", f"explore {NAME} --profile smoke"]
     done = subprocess.run([sys.executable, "-c", BLOCKED, *commands], cwd=ROOT, text=True, capture_output=True)
