@@ -2,8 +2,6 @@
 
 import hashlib
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -92,13 +90,13 @@ def test_learns_and_repeats(kind):
     assert one(unseen).shape == (50, 3) and accuracy(one, unseen, classes) > 0.95
 
 
-def test_same_bits_in_another_process():
+def test_same_bits_in_another_process(elsewhere):
     program = (
         "from tests.test_classifiers import *\n"
         "net = train_classifier('image', *striped('image', 60), epochs=1, batch_size=20, shift=1, seed=2)\n"
         "print(sum(p.double().sum() for p in net.parameters()).item().hex())"
     )
-    there = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+    there = elsewhere(program).strip()
     net = train_classifier("image", *striped("image", 60), epochs=1, batch_size=20, shift=1, seed=2)
     assert there == sum(p.double().sum() for p in net.parameters()).item().hex()
 

@@ -1,8 +1,6 @@
 """k-means against scikit-learn and enumeration, purity by hand, and clusters that are known."""
 
 import itertools
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -94,9 +92,9 @@ def test_an_empty_cluster_takes_the_farthest_item():
     assert means.flatten().tolist() == [0.5, 9.0]
 
 
-def test_same_bits_in_another_process():
+def test_same_bits_in_another_process(elsewhere):
     program = "from tests.test_clustering import *; r = kmeans(overlapping(), 8); print(r.inertia.hex(), r.assignment.sum().item())"
-    there = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    there = elsewhere(program)
     here = kmeans(overlapping(), 8)
     assert there == f"{here.inertia.hex()} {here.assignment.sum().item()}\n"
 

@@ -2,8 +2,6 @@
 
 import hashlib
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -178,15 +176,15 @@ def digest(part):
     return hashlib.sha256(b"".join(part.batch[m].numpy().tobytes() for m in ("image", "attributes"))).hexdigest()
 
 
-def test_the_same_in_another_process():
+def test_the_same_in_another_process(elsewhere):
     program = (
         "import hashlib, torch; torch.rand(3)\n"
         "from mmvae_lite.data.faces import drawn_faces\n"
         "part = drawn_faces(70, 11)\n"
         "print(hashlib.sha256(b''.join(part.batch[m].numpy().tobytes() for m in ('image', 'attributes'))).hexdigest())"
     )
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == digest(drawn_faces(70, 11)) != digest(drawn_faces(70, 12))
+    found = elsewhere(program)
+    assert found.strip() == digest(drawn_faces(70, 11)) != digest(drawn_faces(70, 12))
 
 
 def test_the_set_and_its_parts():

@@ -3,8 +3,6 @@
 import hashlib
 import math
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -107,9 +105,9 @@ def digest(data):
     return hashlib.sha256(b"".join(x.numpy().tobytes() for x in (*data.train.batch.values(), data.train.classes))).hexdigest()
 
 
-def test_a_seed_fixes_the_set_in_another_process_too():
+def test_a_seed_fixes_the_set_in_another_process_too(elsewhere):
     program = "from tests.test_gaussian_mixture import digest, mog; print(digest(mog(seed=4)))"
-    there = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+    there = elsewhere(program).strip()
     assert there == digest(mog(seed=4)) != digest(mog(seed=5))
 
 

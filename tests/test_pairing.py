@@ -1,7 +1,5 @@
 """Pairing by class: the papers' totals from the published counts, and what must hold for any classes at all."""
 
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -97,10 +95,10 @@ found = [*(r.tolist() for r in rows.values()), repair_each_epoch({"a": c["b"], "
 """
 
 
-def test_the_same_bits_in_another_process():
+def test_the_same_bits_in_another_process(elsewhere):
     here: dict = {}
     exec(PROGRAM, here)
-    there = subprocess.run([sys.executable, "-c", PROGRAM + "print(found)"], capture_output=True, text=True, check=True).stdout
+    there = elsewhere(PROGRAM + "print(found)")
     assert there.strip() == str(here["found"]) and len(there) > 1000
 
 

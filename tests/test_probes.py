@@ -1,8 +1,6 @@
 """Linear probes on latents whose content is known, in both papers' ways."""
 
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -92,13 +90,13 @@ def test_every_training_item_is_visited_before_one_comes_again():
     assert len(_Visits(torch.arange(3), torch.Generator()).take(8)) == 8
 
 
-def test_same_numbers_again_and_in_another_process():
+def test_same_numbers_again_and_in_another_process(elsewhere):
     brief = {"per_epoch": 300, "max_epochs": 4}
     program = (
         "from tests.test_probes import *; (q, y), (p, t) = codes(500, 1, width=2.0), codes(300, 2, width=2.0)\n"
         f"print(probe_samples(q, y, p, t, epochs=2)['value'], probe_means(q.mean, y, p.rsample(generator=torch.Generator().manual_seed(1)), t, **{brief})['value'])"
     )
-    there = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    there = elsewhere(program)
     (q, y), (p, t) = codes(500, 1, width=2.0), codes(300, 2, width=2.0)
     here = probe_samples(q, y, p, t, epochs=2)["value"], probe_means(q.mean, y, p.rsample(generator=torch.Generator().manual_seed(1)), t, **brief)["value"]
     assert there == f"{here[0]} {here[1]}\n"

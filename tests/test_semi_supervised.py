@@ -2,8 +2,6 @@
 
 import itertools
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -148,12 +146,12 @@ def test_pictures_that_do_not_show_their_class_are_named_by_chance(name):
 BRIEF = {name: {**QUICK[name], "steps": 40} for name in ("nn", "rbm", "vae")}
 
 
-def test_same_answers_in_another_process():
+def test_same_answers_in_another_process(elsewhere):
     program = (
         "from tests.test_semi_supervised import *; x, y = pictures(60, 1); "
         "print(*(fit_predict(n, x, y, x, pictures(200, 3, noise=0.35)[0], seed=3, **BRIEF[n]).tolist() for n in BRIEF))"
     )
-    there = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    there = elsewhere(program)
     x, y = pictures(60, 1)
     here = [fit_predict(n, x, y, x, pictures(200, 3, noise=0.35)[0], seed=3, **BRIEF[n]).tolist() for n in BRIEF]
     assert there == " ".join(map(str, here)) + "\n"

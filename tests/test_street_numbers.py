@@ -2,8 +2,6 @@
 
 import hashlib
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -40,10 +38,10 @@ def accuracy(net, images, classes):
     return (net(images).argmax(1) == classes).double().mean().item()
 
 
-def test_the_same_bits_in_another_process():
+def test_the_same_bits_in_another_process(elsewhere):
     program = "from mmvae_lite.data.street_numbers import street_numbers as s; x, y = s(40, 'test', 3); import hashlib; "
     program += "print(hashlib.sha256(x.numpy().tobytes() + y.numpy().tobytes()).hexdigest())"
-    there = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+    there = elsewhere(program).strip()
     images, digits = street_numbers(40, "test", 3)
     assert hashlib.sha256(images.numpy().tobytes() + digits.numpy().tobytes()).hexdigest() == there
 
