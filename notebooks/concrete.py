@@ -139,7 +139,7 @@ show(fig, alt="Two panels over the digits zero to nine. Above, the left half giv
 # But the code that a digit wants is plain: one of ten, and a probability for each.
 #
 # {cite:t}`lee2020` tried both in one model, DMVAE-L.
-# The table quotes the share of labels that it reads off the picture, from their table 8.
+# The table quotes how often the model names the class of a picture right, from their table 8.
 # (Its discrete values are those of their table 1 with two labelled pairs in a thousand.)
 #
 # :::{list-table}
@@ -276,6 +276,7 @@ assert (counted - pi / pi.sum()).abs().max() < 4 * 0.5 / draws**0.5
 # \log w_k=\log s-\tau\log z_k .
 # $$
 #
+# This $s$ is a common scale of all times, and no longer the bound on $t$ of the last section.
 # The free variables are $\log s$ and $z_1,\dots,z_{n-1}$, with $z_n=1-z_1-\dots-z_{n-1}$.
 # Write down the matrix of derivatives of $\log w_k$.
 # Its first column is all ones.
@@ -291,6 +292,7 @@ assert (counted - pi / pi.sum()).abs().max() < 4 * 0.5 / draws**0.5
 #
 # The density of all $\log w_k$ together is $\prod_k\pi_kw_ke^{-\pi_kw_k}$.
 # Put $w_k=sz_k^{-\tau}$ in, multiply by the determinant, and integrate $s$ away.
+# The $n$ factors $w_k$ bring $s^n$, and $d\log s=ds/s$ takes one $s$ back.
 # With $A=\sum_j\pi_jz_j^{-\tau}$ the integral is $\int_0^\infty s^{n-1}e^{-sA}\,ds=(n-1)!\,/A^n$, and
 #
 # $$
@@ -387,7 +389,7 @@ show(fig, alt="Densities of the concrete distribution with two classes at three 
 # The first column never moves.
 # The second does: at $\tau=0.66$, the temperature of DMVAE-L, the winner of a race between two is still far from holding everything.
 # The third column moves too, towards one half as it gets warmer.
-# A concrete draw is *not* unbiased for the one-hot vector: its mean is not the vector of class probabilities, except in the limit or when all classes weigh the same.
+# A concrete draw is *not* unbiased for the one-hot vector: its mean is not the vector of class probabilities, except in the limit $\tau\to0$, or when all classes weigh the same.
 #
 # With more classes there is more room in the middle.
 
@@ -422,7 +424,7 @@ table("Ten equal classes: mean of the largest share",
 
 # %% [markdown]
 # So at the temperature of the paper a draw among ten equal classes leaves a large part of the prize to the losers.
-# A decoder that is trained on such draws learns to read mixtures, and at test time it is handed vertices, or the other way round.
+# A decoder that is trained on such draws learns to read blends of classes, and at test time it is handed vertices, or the other way round.
 # Keep that in mind for the gradients, which come next.
 
 # %% [markdown]
@@ -430,6 +432,7 @@ table("Ten equal classes: mean of the largest share",
 #
 # Let $e_k$ be the one-hot vector of class $k$, let $\ell=\log\pi$ be the logits, and let $p=\mathrm{softmax}(\ell)$.
 # A decoder and its loss give a number $f(z)$ for a code $z$.
+# (This $f$ has no index; the density $f_{\pi,\tau}$ has two.)
 # We want the gradient of the mean over classes.
 # It can be written down:
 #
@@ -478,14 +481,14 @@ table("Ten equal classes: mean of the largest share",
 # $$ (eq-straight-through)
 #
 # Train and test then see the same codes.
-# The gradient is the gradient of nothing at all.
+# In general it is the gradient of no objective at all.
 # In PyTorch it is one line: `hard + z - z.detach()`.
 #
 # ### The objective that the relaxation sees
 #
 # Here is the smallest example, of a kind that {cite:t}`tucker2017` use.
 # There are two classes, and $f(z)=(z_1-0.4)^2$.
-# Class one costs $0.36$, class two costs $0.16$.
+# Class one, $z_1=1$, costs $0.36$; class two, $z_1=0$, costs $0.16$.
 # So the best is never to choose class one.
 # But the cheapest *point* of the segment between them is $z_1=0.4$, which is no class.
 
@@ -522,13 +525,14 @@ below(fig, ax, 2, xlabel="probability of class 1", ylabel="mean cost", ylim=(0, 
 show(fig, alt="Mean cost against the probability of class one. The exact cost is a straight line that rises from left to right. The relaxed "
      "costs lie below it; at the two higher temperatures their minimum, marked by a dot, is inside, away from the left end. At the "
      "lowest temperature the curve is close to the line and its minimum is at or next to the left end.",
-     caption="The exact objective falls to the left end: never choose class 1. The relaxed objectives have their minima (dots) inside, because the middle of the simplex looks cheap.")
+     caption="The exact objective falls to the left end: never choose class 1. The two warmer relaxed objectives have their minima (dots) inside, because the middle of the simplex looks cheap.")
 
 # %% [markdown]
 # Gradient descent on a relaxed objective goes to the dot.
 # No number of samples mends that.
 # A lower temperature does, and it has its price: noise.
-# All of the following is exact, by quadrature at $p_1=\frac14$, for one draw.
+# We measure both at $p_1=\frac14$, for one draw of the noise.
+# The mean and the deviation of each gradient are integrals, so nothing is sampled.
 
 # %%
 logit = torch.tensor(1 / 3, dtype=torch.float64).log()
@@ -571,7 +575,7 @@ for ax in (top, bottom):
     ax.axvline(0.66, color=MUTED, linewidth=1, linestyle=":")
 fig.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=2)
 show(fig, alt="Two panels against the temperature, in units of the true gradient. Above, the mean: one for both score functions; the relaxed gradient and "
-     "straight-through come near one at low temperature and fall as it rises, straight-through below zero. Below, the noise on a log axis: the score function "
+     "straight-through come near one at low temperature and fall as it rises, relaxed to about zero and straight-through well below, before both turn back a little. Below, the noise on a log axis: the score function "
      "is constant, its baseline lowers it; relaxed and straight-through rise steeply as the temperature falls.",
      caption="For one draw, in units of the true gradient. Going left, the means of relaxed and straight-through approach the truth and their noise rises. The score function is right on average at any τ, and a good baseline tames its noise. The dotted line is τ of DMVAE-L.")
 
@@ -579,9 +583,9 @@ show(fig, alt="Two panels against the temperature, in units of the true gradient
 # There is no free choice.
 # The relaxed gradient trades bias for noise by its temperature.
 # At the temperature of the paper it nearly vanishes here, since $p_1=\frac14$ is close to the dot of the last figure.
-# Straight-through even points the wrong way: it reads off the slope at the vertices, and between them the cost bends.
+# Straight-through even points the wrong way there: it reads off the slope at the vertices, and between them the cost bends.
 # The score function is right on average and needs a baseline.
-# In this tiny example the baseline is perfect, because we know $R$; with a large decoder nobody does.
+# In this tiny example we know $R$ and can subtract it; with a large decoder it has to be estimated.
 #
 # We chose a hard case, a cost that dips between the classes.
 # A cost that is linear in the shares is the kindest one.
@@ -594,7 +598,7 @@ print("relaxed gradient of a linear cost, in units of the truth")
 print(f"  mean {mean:.2f}, noise {noise:.2f}, for tau = 0.66")
 
 # %% [markdown]
-# There relaxed and straight-through are one, their mean is nearly right, and they are less noisy than any score function here.
+# There relaxed and straight-through are one, their mean is nearly right, and they are less noisy than both score functions of the figure.
 # A decoder lies somewhere between the two cases.
 # DMVAE-L takes the relaxed gradient.
 
@@ -602,7 +606,7 @@ print(f"  mean {mean:.2f}, noise {noise:.2f}, for tau = 0.66")
 # ## Two experts: multiply the class probabilities
 #
 # Back to the two witnesses.
-# Let $\bar\pi_m$ be the class probabilities that the encoder of modality $m$ puts out, normalised.
+# Let $\bar\pi_m$ be the class weights that the encoder of modality $m$ puts out, made to sum to one.
 # Modalities are conditionally independent given the class, as in {eq}`eq-bayes`, and $\pi^0$ is the prior over classes.
 # For likelihood experts the product with prior reads
 #
@@ -710,8 +714,8 @@ table("Two experts and the prior: the integral over ε < z₁ < 1 − ε",
       ["τ", *(f"ε = {cut:g}" for cut in cuts)], rows)
 
 # %% [markdown]
-# In the first two rows the integral keeps growing as the ends come in.
-# In the other two it settles.
+# In the first two rows the integral keeps growing as $\varepsilon$ falls.
+# In the other two it settles, slowly where $\tau$ is just above the threshold.
 #
 # ### Any number of classes
 #
@@ -725,7 +729,7 @@ table("Two experts and the prior: the integral over ε < z₁ < 1 − ε",
 # $$ (eq-improper)
 #
 # *Proof.*
-# Cut the simplex into $n$ parts by who leads, and look at the part where class $n$ does.
+# Cut the simplex into $n$ parts by who leads, and look at the part where class $n$ does; the others are alike.
 # There $z_n\ge1/n$, and the coordinates $t_k=-\log z_k\ge0$ for $k<n$ have $dz=e^{-\sum t_k}dt$.
 # Let $t_*$ be the largest of them.
 # The sum in {eq}`eq-concrete-density` lies between two constants times $e^{\tau t_*}$.
@@ -870,7 +874,7 @@ table(f"Concrete(8, 9), {wanted}", columns, one)
 table(f"Product of the two densities, {wanted}", columns, share_of_first(two))
 
 # %% [markdown]
-# A coarse grid is a poor judge of *any* cold density, also of the one that is wanted: in the first table the numbers on the right need a fine grid.
+# A coarse grid is a poor judge of *any* cold density, also of the one that is wanted: in the first table the numbers on the right need points very close to the ends.
 # But all its columns end at $\frac8{17}$.
 # In the second table each column ends somewhere else: the two on the left at values that depend on the temperature, the others at $\frac{64}{145}\approx0.4414$, and on the way there they pass whatever one wishes to see.
 # Without its grid the figure has no last column at all for $\tau\le\frac12$, and with the prior in the product none for $\tau\le\frac23$.
@@ -885,7 +889,7 @@ table(f"Product of the two densities, {wanted}", columns, share_of_first(two))
 # The cross terms are as large as the others, at every $\tau$.
 #
 # **A density takes no cube.**
-# Even without cross terms, $f(z^3)$ would not be the density of a $z$ whose cube is concrete.
+# Even without cross terms, $f_{\pi_1\pi_2,\tau}(z^3)$ would not be the density of a $z$ whose cube is concrete.
 # The change of variables has a Jacobian, and the cubes of shares do not add up to one.
 
 # %% [markdown]
@@ -921,13 +925,14 @@ ConcreteSimplex(
 # $$
 # \begin{gathered}
 # z_k=(y_k+10^{-9})^{1/J},\\
-# J=\text{the experts and the prior}.
+# J=1+\text{the number of experts}.
 # \end{gathered}
 # $$ (eq-concrete-root)
 #
+# The one more is for the prior, so two experts have the cube root.
 # Vertices stay vertices, but for the tiny constant.
 # In between, the root lifts small shares, and the sum is no longer one.
-# A share of one half in a draw of two classes reads as almost four fifths, for both of them.
+# With the cube root a share of one half reads as almost four fifths, and if two classes have a half each, both do.
 # The decoder meets such codes only from the joint expert; a single expert's draw comes without a root.
 # So a decoder has to read the same class in two dialects.
 
@@ -979,7 +984,7 @@ assert max(relaxed_kl) - min(relaxed_kl) < 1e-4
 assert min(relaxed_kl) > categorical_kl(q, flat)
 
 # %% [markdown]
-# DMVAE-L's program uses the log-probability of the leading class, one draw for each item.
+# DMVAE-L's program draws once for each item, and takes $\log\bar\pi_k-\log\bar\pi^0_k$ for the class $k$ that leads.
 # By {eq}`eq-gumbel-max` that is an unbiased estimate of the divergence of the classes, the left side of {eq}`eq-categorical-kl`.
 
 # %% [markdown]
@@ -988,6 +993,8 @@ assert min(relaxed_kl) > categorical_kl(q, flat)
 # Now the two witnesses of the beginning, for real.
 # One linear classifier sees the left half of a picture, another the right half, and neither ever sees the other's.
 # Nothing is trained together.
+# What they report are posteriors, but the ten digits are about equally frequent.
+# So the prior is nearly flat, and their product needs no correction.
 
 # %%
 data = best_available("digits")
@@ -1063,7 +1070,7 @@ table(f"Share of digits named right. {source}", ["", "right"],
 
 # %% [markdown]
 # On a line the product of two Gaussians does worse than either half alone.
-# A plane helps a lot, and ten dimensions help altogether.
+# A plane helps a lot, and ten dimensions help still more.
 # But ten dimensions with the digits at the one-hot vectors are the discrete code, in a heavier coat.
 # (A network that is trained from end to end finds its own layout. These three are ours, and show what a layout can cost.)
 #
@@ -1169,7 +1176,7 @@ table(f"Two witnesses. {source}", columns, rows, digits=3)
 # $\mathbb E\,z$ is not the vector of class probabilities.
 # Reading a relaxed draw as a probability is wrong twice: it is a draw, and its mean is biased.
 #
-# **Training on mixtures, testing on vertices.**
+# **Training on blends, testing on vertices.**
 # A decoder that has only seen relaxed codes may do odd things at a vertex, and the other way round.
 # Say which one you report. {cite:t}`lee2020` classify with one relaxed draw.
 #
@@ -1299,7 +1306,7 @@ check("concrete-straight-through", straight_through).require()
 # ```{exercise} The error of the product of densities
 # :label: ex-concrete-error
 #
-# Two experts on two classes have the weights `first` and `second`, pairs of positive numbers.
+# Two experts on two classes have the weights `first` and `second`, pairs of positive numbers, and `tau` is more than one half.
 # Return two numbers: the probability of class one in the exact categorical product, by enumeration, and the mass on the side $z_1>\frac12$ of the normalised product of their *densities* at the temperature `tau`, by quadrature.
 # How large is the error for the paper's $(4,3)$ and $(2,3)$ at $\tau=0.66$, and how does it change with $\tau$?
 # ```
@@ -1336,7 +1343,7 @@ for tau in (0.55, 0.66, 1.0, 2.0):
     exact, relaxed = two_products((4, 3), (2, 3), tau)
     print(f"τ = {tau:<4g}: exact {exact:.4f}, by densities {relaxed:.4f}")
 # The error shrinks as the temperature rises, crosses zero near τ = 1,
-# and has the other sign above. It is not a small-temperature limit.
+# and has the other sign above. Neither end of the axis makes it vanish.
 check("concrete-error", two_products).require()
 
 # %% [markdown]
