@@ -260,7 +260,7 @@ show_crossings(
 #
 # Two witnesses in full agreement leave a mixture exactly as unsure as one of them.
 # A product would have added their precisions.
-# Two witnesses who disagree make a mixture wider, and a product not.
+# Two witnesses who disagree make a mixture wider; a product of Gaussians is as narrow as before.
 #
 # ### What it can lose
 #
@@ -274,7 +274,7 @@ show_crossings(
 # \end{aligned}
 # $$ (eq-mixture-floor)
 #
-# Take the expectation under the true posterior.
+# Put in the true latent, and take the mean over everything that may be true.
 # *A mixture is never more than $\log M$ nats worse than its best expert*, whatever the other experts say.
 # A product has no such floor: one expert who is sure and wrong makes it sure and wrong.
 #
@@ -324,7 +324,7 @@ show(fig, alt="Mean log-density of the true latent against the factor on one exp
 # %% [markdown]
 # Around $\kappa=1$ the experts are honest, and the product is the exact posterior.
 # The distance down to the mixture is the **price** of taking turns.
-# To the left the product falls without end, and the mixture stops at its floor: the **insurance** it pays for.
+# To the left the product falls without end, and the mixture never falls below its floor: that is the **insurance** which the price pays for.
 # {cite:t}`shi2019` argue that training makes experts miscalibrated and the insurance worth its price.
 # Whether that is so depends on the training, which is why we measure it below.
 
@@ -361,6 +361,7 @@ ExpertPlayground(
 # \end{aligned}
 # $$ (eq-mixture-elbo)
 #
+# The divergence of a mixture has no closed form, so it is estimated from the same draws as the rest.
 # Write the first part as a table with a row for each expert and a column for each decoder:
 #
 # | | rebuild the digit | rebuild the house number |
@@ -369,7 +370,7 @@ ExpertPlayground(
 # | latent drawn from the house number | $\mathbb E_{q_2}\log p(x_1\mid z)$ | $\mathbb E_{q_2}\log p(x_2\mid z)$ |
 #
 # The diagonal rebuilds. *Off the diagonal are the crossings.*
-# In MVAE no summand asked for the label given the picture alone; here half of them do.
+# In MVAE no summand asked one sense for the other; with two senses, half of the summands here do.
 # The price is arithmetic: $M^2$ passes through decoders instead of $M$.
 #
 # The paper trains an importance-weighted form of it.
@@ -381,9 +382,10 @@ ExpertPlayground(
 #
 # With $K=1$ it is {eq}`eq-mixture-elbo`.
 # The *tight* bound puts the average over experts inside the logarithm.
-# With $K\to\infty$ it tends to $\log p(x)$, and the loose one does not: it stays below by $\mathrm{KL}(u\,\|\,\bar\rho)$, {eq}`eq-moe-limit`, where $\bar\rho_m$ is the share of the true posterior that expert $m$ covers.
-# The shares would all have to be equal.
-# So the loose bound presses every expert to cover its share of the posterior of *both* pictures, and that is the reason for which the paper chooses it.
+# With $K\to\infty$ it tends to $\log p(x)$, and the loose one does not: it stays below by $\mathrm{KL}(u\,\|\,\bar\rho)$, {eq}`eq-moe-limit`.
+# Here $\bar\rho_m$ is the share of the true posterior that expert $m$ covers, and $u$ gives each expert the same share, $1/M$.
+# So the gap closes only if all experts cover equal shares.
+# The loose bound presses every expert to cover its part of the posterior of *both* pictures, and for that the paper prefers it to the tight one.
 
 # %% [markdown]
 # ### What an expert cannot know
@@ -410,11 +412,11 @@ show(fig, alt="Pixelwise medians of three hundred house numbers of each digit. I
 # (Now you know why we took the colours away.)
 # Made plain, a digit remains, in no font.
 # This is no failure of training.
-# A model with *one* latent, whose experts must rebuild the other sense from what they know, is paid for the average of what they do not know.
+# A model with *one* latent, whose experts must rebuild the other sense from what they know, does best with the middle of all that they do not know.
 #
 # There are two ways out.
 # One is more draws.
-# In the loose bound only the best of $K$ draws has to fit, so an expert may spread over fonts and hit sometimes; {cite:t}`shi2019` prefer the bound for this reason.
+# In the loose bound with $K>1$ it is enough if the best of the $K$ draws fits, so an expert may spread over fonts and hit sometimes; {cite:t}`shi2019` prefer it to the ELBO for this reason, too.
 # The other is a private latent for each sense, as in PVAE and the two DMVAEs; later chapters take it.
 
 # %% [markdown]
@@ -429,11 +431,11 @@ show(fig, alt="Pixelwise medians of three hundred house numbers of each digit. I
 #
 # The encoder gives the locations $\mu_d$ and the logits $\ell_d$.
 # The prior has location zero and logits of its own, which are learnt.
-# For two Laplace densities the divergence is closed:
+# For two Laplace densities the divergence is closed; primes mark the second one, here the prior:
 #
 # $$
 # \begin{aligned}
-# \mathrm{KL}&=\sum_d\Big(\log\frac{b'_d}{b_d}-1\\
+# \mathrm{KL}(q\,\|\,p)&=\sum_d\Big(\log\frac{b'_d}{b_d}-1\\
 # &\quad+\frac{b_d\,e^{-|\Delta_d|/b_d}+|\Delta_d|}{b'_d}\Big),\\
 # \Delta_d&=\mu_d-\mu'_d .
 # \end{aligned}
@@ -455,6 +457,9 @@ each = kl(q, p, reduce=False)[0]
 print("divergences", [round(d, 3) for d in each.tolist()])
 
 # %% [markdown]
+# A scale costs nats below the prior's and above it.
+# So a dimension that an expert cannot use is not free either: it has to take what the sharp ones leave.
+#
 # ## About fifteen lines of code
 #
 # Each expert draws, every decoder reads every draw, and the mixture stands below the line.
@@ -534,7 +539,8 @@ show(fig, alt="Twenty-four pairs drawn from the prior, in two blocks. Some pairs
 #
 # *Coherence* asks a judge that never saw the model: which digit is in this picture?
 # For handwriting a classifier ships with the book.
-# For plain house numbers we train a small one on the training pictures; its own mistakes on real test pictures are printed beside.
+# For plain house numbers we train a small one on the training pictures.
+# How often each judge is right on real test pictures is printed too.
 
 # %%
 def street_judge():
@@ -590,7 +596,7 @@ print(f"n = {len(test)} test pairs, and as many draws of the prior")
 # A comparison of two papers' models exchanges everything at once.
 # {cite:t}`shi2019` also did the better experiment, in their appendix E: change the way experts are combined, and nothing else.
 # We do the same.
-# Networks, Gaussian experts, prior $\mathcal N(0,I)$, likelihoods, weights, steps and seed are the same, and one latent is drawn for each bound.
+# Networks, Gaussian experts, prior $\mathcal N(0,I)$, likelihoods, weights, steps and seed are the same, and one latent is drawn from each posterior that is trained.
 #
 # - The **product** on the joint bound: the model of the first figure.
 # - The product with MVAE's **sub-sampled** bounds, {eq}`eq-mvae-loss`.
@@ -638,12 +644,12 @@ show_all("digit", "street", "Ten handwritten digits, and below them the house nu
 # Only the posterior differs between the first three rows, and in our run the mixture crosses best in both directions, and by far.
 # Its joint draws agree most often too.
 # The product on the joint bound writes nearly one and the same digit for all house numbers.
-# The sub-sampled product learns to read each sense alone, and still draws less of the other one: no summand of {eq}`eq-mvae-loss` asks for it.
+# The sub-sampled product learns to read each sense alone, and still crosses less well: no summand of {eq}`eq-mvae-loss` asks for it.
 #
-# The last row changes two more things at once, Laplace experts with their budget and more draws.
-# At posterior means it crosses about as well as the plain mixture; by draws, clearly worse.
-# So its experts know the digit and spread around it, as the loose bound allows: only the best of the draws has to fit.
-# Which of the two changes does it we cannot say from one row. Change one and see.
+# The last row changes three more things at once: Laplace experts with their budget, a learnt prior, and more draws.
+# At posterior means it crosses at least as well as the plain mixture; by draws, clearly worse.
+# So its experts know the digit and spread around it, as the loose bound allows: the best of the draws has to fit, and no other.
+# Which of the three changes does it we cannot say from one row. Change one and see.
 #
 # ### Who outvotes whom
 #
@@ -675,7 +681,7 @@ print("geometric mean over dimensions")
 # ## Which dimension says what
 #
 # Figure 5 of the paper, for our model.
-# For every dimension we take three divergences in nats, means over test pairs: of each expert from the prior, and, symmetric, of the two experts from one another.
+# For every dimension we take three divergences in nats, means over test pairs: of each expert from the prior, and of the two experts from one another, as the mean of both directions.
 # A dimension in which only one expert leaves the prior belongs to one sense.
 # One in which both leave it *and agree* is shared.
 
@@ -752,7 +758,7 @@ LatentExplorer(
 
 # %% [markdown]
 # 1. Jump from *digit 3* to *house number 3*. Which picture changes more, and is it still a three? A mixture never has to put the two in one place.
-# 2. Find a dimension that changes one picture and leaves the other. Is its bar in the figure above the one of one expert only?
+# 2. Find a dimension that changes one picture more than the other. In the figure above, which expert's bar is the taller one there?
 # 3. Start at the prior mean. What is drawn there, and how far is the next readable digit?
 
 # %% [markdown]
@@ -976,7 +982,8 @@ check("mixture-floor", cost_of_colleagues).require()
 # :label: ex-mixture-passes
 #
 # One item has $M$ modalities, and each expert draws $K$ latents.
-# How many latents pass through a decoder for the loose bound, for the bound in linear time {eq}`eq-linear-time`, and for the joint bound of a product that draws one latent?
+# One latent read by one decoder is one pass.
+# How many passes are there for the loose bound, for the bound in linear time {eq}`eq-linear-time`, and for the joint bound of a product that draws one latent?
 # Return the three numbers.
 # ```
 #
@@ -1058,16 +1065,17 @@ def price(D, n, sharp):
 
 
 # The sum of b - 1 vanishes, so the divergence is minus the sum of log b.
-# The wide dimensions pay a little back: they are wider than the prior.
+# In this form the wide dimensions take a little off. Each by itself still
+# costs b - 1 - log b, which is positive.
 check("mixture-scales", price).require()
 
 # %% [markdown]
 # ```{exercise} Which scale made this table?
 # :label: ex-mixture-ceiling
 #
-# A paper reports a log-likelihood of `nats` for pictures of `numbers` pixels, under Laplace densities of one fixed scale.
+# A paper reports a mean log-likelihood of `nats` for pictures of `numbers` numbers each, under Laplace densities of one fixed scale.
 # Return the largest scale with which that is possible.
-# Then try the two values of table 3 quoted above, with $784$ and with $3072$ pixels.
+# Then try the two values of table 3 quoted above: a picture of MNIST has $28\cdot28$ numbers, one of SVHN $3\cdot32\cdot32$.
 # ```
 #
 # ```{admonition} Hint
