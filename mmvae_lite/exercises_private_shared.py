@@ -107,7 +107,7 @@ def _(answer: Callable[[Tensor, Tensor], Sequence[Tensor]]) -> None:
 
 @exercise("pvae-range")
 def _(answer: Callable[[int, float], Sequence[float]]) -> None:
-    names = ("the lowest", "where all coincide", "the highest")
+    names = ("the floor", "where all coincide", "the highest")
     for M, t in ((2, 0.5), (2, 0.2), (3, 0.5), (5, 0.7)):
         given = f"for M = {M} and t = {t:g}"
         low, alike, high = _several(answer(M, t), names, given)
@@ -122,7 +122,7 @@ def _(answer: Callable[[int, float], Sequence[float]]) -> None:
             _expect(not _near(alike, -t, 1e-9), f"{given}: this is the mean over all pairs; the paper divides by M, not by the number of pairs")
         _expect(_near(alike, -(M - 1) * t, 1e-9), f"{given}: where all means coincide both similarities are one; what is left of the hinge?")
         _expect(not _near(low, alike, 1e-9), f"{given}: it can be worse than all means in one spot; put the negative nearer than the partner")
-        _expect(_near(low, -(M - 1) * (t + 1), 1e-9), f"{given}: the lowest is not right; which similarities make one hinge largest?")
+        _expect(_near(low, -(M - 1) * (t + 1), 1e-9), f"{given}: the floor is not right; which similarities make one hinge largest?")
 
 
 @exercise("pvae-asleep")

@@ -392,7 +392,7 @@ show(fig, alt="Three tables of three by three covariances in the order content, 
 # Take the mean under $q$, one summand at a time.
 # A summand that does not contain a latent does not care how that latent is drawn.
 # So for the $m$-th reconstruction only $z^m$ and $z^s$ have to be drawn.
-# For the $m$-th ratio only $z^m$, and the mean of a log-ratio under its own upper density is a Kullback-Leibler divergence:
+# For the $m$-th ratio only $z^m$, and the mean of a log-ratio under the density above its bar is a Kullback-Leibler divergence:
 #
 # $$
 # \begin{aligned}
@@ -410,7 +410,7 @@ show(fig, alt="Three tables of three by three covariances in the order content, 
 #
 # The gap of {eq}`eq-gap` is $\mathrm{KL}(q\,\|\,p(z\mid x))$, and the true posterior does not factorise.
 # In the solvable world it is Gaussian with precision matrix $\Lambda$, and the price can be written down.
-# Let $q$ have the right mean and variances $v_i$.
+# Let there be $D$ latents, and let $q$ have the right mean, since any other costs more, and variances $v_i$.
 # Then
 #
 # $$
@@ -424,8 +424,8 @@ show(fig, alt="Three tables of three by three covariances in the order content, 
 # \end{gathered}
 # $$ (eq-mean-field-gap)
 #
-# Set the derivative with respect to each $v_i$ to zero to get the second line.
-# It is zero for a diagonal $\Lambda$, and positive for every other.
+# The second line sets the derivative with respect to each $v_i$ to zero.
+# The price is zero for a diagonal $\Lambda$, and positive for every other, by Hadamard's inequality.
 # No network can buy it back, however large.
 
 # %%
@@ -458,7 +458,7 @@ table("The melon under the lamp, in nats", ["", ""], [
 #
 # ### Shared things are cheaper shared
 #
-# Suppose a decoder needs to know which of ten digits it should make.
+# Suppose a decoder needs to know which of ten equally frequent digits it should make.
 # A latent that carries this pays at least $\log10$ nats of divergence: no latent can tell its decoder more, on average, than its divergence from the prior.
 # If the digit is in $z^s$, it is paid once.
 # If it is in the styles instead, every modality pays for its own copy:
@@ -550,12 +550,12 @@ table("What the colour says about the ripeness", ["", "mean", "variance"], [
 ], digits=3)
 
 # %% [markdown]
-# All three have the same mean; that of the pupil was counted, so its last digit may differ.
+# All three have the same mean; that of the pupil comes from draws, so its last digit may differ.
 # Neither approximation is as wide as the truth.
 # But the pupil is nearer to it than a network would be that climbed a bound of its own: the direction of the divergence makes it wide.
 #
-# Coherence can be zero only if one sense determines what all senses say.
-# Here it cannot: a colour does not determine a smell, so the teacher knows more than the pupil ever will.
+# Coherence is zero only if the teacher's answer never depends on a sense that the pupil does not see.
+# Here it does: a colour does not determine a smell, so the teacher knows more than the pupil ever will.
 #
 # And now look at a voice inside the content.
 # The pupil that sees only the picture cannot know it.
@@ -684,7 +684,6 @@ top.plot(d, d * bell, color=PALETTE[1], linestyle="--", label="its slope")
 top.set(xlabel="distance of two means", ylim=(0, 1.05))
 top.legend(loc="upper right")
 lack = 0.5 - bell[None, :] + bell[:, None]  # rows: negative, columns: positive
-shut = lack <= 0
 bottom.contourf(d, d, lack.clamp_min(0), levels=[0, 1e-9, 0.25, 0.5, 0.75, 1, 1.25, 1.5], colors=[to_rgba(MUTED, 0.05), *(to_rgba(PALETTE[0], 0.1 + 0.12 * i) for i in range(6))])
 bottom.contour(d, d, lack, levels=[0], colors=[PALETTE[1]], linewidths=2)
 bottom.text(0.58, 3.6, "shut", ha="center", va="center")
@@ -926,13 +925,14 @@ fig.update_layout(
         "zaxis": {"title": {"text": "third"}, **axis}, "camera": {"eye": {"x": 1.3, "y": 1.3, "z": 0.9}},
     },
 )
-show(fig, alt="Points in three dimensions, circles for what was said and crosses for what was written. Each digit forms one cloud in which circles and crosses lie together; "
-     "clouds of different digits point in different directions, and some of them touch.")
+show(fig, alt="Points in three dimensions, circles for what was said and crosses for what was written. Crosses of one digit lie close together, and "
+     "clouds of different digits point in different directions. Many circles lie in the cloud of their digit, others between the clouds or in a wrong one.")
 
 # %% [markdown]
 # Circles are said, crosses are written.
-# Each digit has its own region, and both senses use the same one.
+# Where a digit has a region of its own, both senses should use the same one.
 # That is what makes it possible to cross from one sense to the other.
+# A circle among the crosses of another digit has been misheard.
 
 # %% [markdown]
 # ## Exchange the styles
@@ -992,6 +992,7 @@ print(*(f"the judge is right on real items of {m} with a share of {right[m]:.3f}
 
 # %% [markdown]
 # One digit in ten would be right by luck.
+# In about one mixture in ten both items show the same digit, and then a right answer counts in both columns.
 # Read the two columns against each other: where the first is the larger one, the mixture shows the content's digit, as it should.
 # But compare the first also with the purity above.
 # The content is much purer than the mixtures are right.
@@ -1135,7 +1136,7 @@ StyleMixer(
 # 1. Let *speech* give the content and look at *images*: the model writes what it heard. Find a content that it mishears. Is it one sense that mishears it, or both?
 # 2. Show the grid of *speech*, play a cell, then the one below it. What stays, and what changes?
 # 3. Take styles from the prior. Are they as good as those of real items? What would it mean if they were not?
-# 4. Move the two sliders of the style. What does the widest dimension of a voice do, what that of a hand?
+# 4. Move the two sliders of the style. What does the one that varies most do to a voice, and what to a hand?
 
 # %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show what is recorded of this run", "code_prompt_hide": "Hide what is recorded of this run"}
 from mmvae_lite.results import write_result
@@ -1208,7 +1209,7 @@ print(f"{len(metrics)} values of {name}, {profile}")
 # They are **not comparable** with the paper's: other voices and far fewer of them, other networks, another noise of the pixels, other weights, and a few hundred steps.
 #
 # What can be compared is the claim: with the contrast the content is purer than without it, and most of all from speech.
-# Two more details differ in what they ask.
+# Two more details make the two tests unlike.
 # Our test voices were never heard in training; the paper does not say whether its were.
 # And a synthetic voice says a digit in the same way every time, which makes speech easier.
 
@@ -1376,7 +1377,10 @@ check("pvae-pupil", pupil_of).require()
 # ```{exercise} The range of the contrast
 # :label: ex-pvae-range
 #
-# For `M` modalities and margin `t`, return three values of {eq}`eq-pvae-hinge` for one item: the lowest that is possible, the value where all means coincide, and the highest.
+# For `M` modalities and margin `t` between nought and one, return three values of {eq}`eq-pvae-hinge` for one item.
+# The first is a floor: the value if every single hinge were as large as a hinge can get.
+# The second is the value where all means coincide, and the third is the highest.
+# Can the floor be approached with two modalities? With three?
 # ```
 #
 # ```{admonition} Hint
@@ -1387,7 +1391,7 @@ check("pvae-pupil", pupil_of).require()
 
 # %% tags=["exercise"]
 def contrast_range(M, t):
-    # (lowest, all coincide, highest)
+    # (floor, all coincide, highest)
     raise NotImplementedError
 
 # %%
@@ -1398,8 +1402,9 @@ def contrast_range(M, t):
     return -(M - 1) * (t + 1), -(M - 1) * t, 0.0
 
 
-# M (M - 1) ordered pairs over M. The lowest is an infimum: it needs partners
-# infinitely far away, with the negative in one's own place.
+# M (M - 1) ordered pairs over M. Two modalities come as near to the floor as
+# they like: partners far apart, and each negative in the place of the other's
+# mean. Three do not: one negative would have to be in two places far apart.
 check("pvae-range", contrast_range).require()
 
 # %% [markdown]
