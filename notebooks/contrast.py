@@ -80,7 +80,7 @@ from mmvae_lite.training import fit, kl_warmup
 # The letters are the paper's; elsewhere in this book they are $z$ and $z^m$.
 # Encoder $m$ gives a Gaussian for $s_m$ and an expert for $c$; the experts are multiplied.
 # Decoder $m$ reads $c$ and $s_m$.
-# So we train it to rebuild its pictures, as every autoencoder is trained.
+# So we train it to rebuild its pictures, as autoencoders are trained.
 # Then we do an experiment: take $c$ from one set of pictures, the style from another, and look which of the two decides on the digit.
 
 # %%
@@ -132,7 +132,7 @@ def trained(model, steps=STEPS):
     """Random partners of the same class in each epoch; noisy inputs, clean targets."""
     x1 = data.train.index["x1"]
     classes = torch.empty_like(data.train.classes)
-    classes[x1] = data.train.classes  # of every row
+    classes[x1] = data.train.classes  # of every row: any picture may be a partner
     batch = 1024 if paper else 128
     epochs = max(2, round(steps / math.ceil(len(train) / batch)))
     # in a short training the adversary has to learn faster than the program's
@@ -149,6 +149,8 @@ def trained(model, steps=STEPS):
 # %% [markdown]
 # The contrast and the adversary of this chapter are switched off by their weights.
 # What is left is reconstruction, and a divergence for the styles.
+# In this model the decoders read $c$ but send no gradient back to it, for a reason that comes below.
+# So nobody teaches the heads of $c$ yet; what they say about a picture is left to chance.
 
 # %%
 naive, _ = trained(split_model(gamma=0.0, deltas=0.0), SHORT)
@@ -257,7 +259,8 @@ print(f"  the digit of the style is drawn: {found['style']:.3f}")
 #
 # Nothing is broken.
 # The objective asks for a good picture, and a style that knows the whole picture gives one.
-# No term says what belongs where.
+# No term teaches the code, and no term says what belongs where.
+# To let reconstruction teach the code as well would only give the handwriting a second place to live.
 #
 # **After this chapter you can**
 #
@@ -288,7 +291,7 @@ print(f"  the digit of the style is drawn: {found['style']:.3f}")
 # | wish | stand-in | from which side |
 # |---|---|---|
 # | the code $c$ is informative about what modalities share | InfoNCE between $c$ of all modalities and $c$ of some | a lower bound, to be raised |
-# | the styles are informative | reconstruction and KL, one VAE a modality | a lower bound, to be raised |
+# | the styles are informative | reconstruction and KL, one VAE for each modality | a lower bound, to be raised |
 # | style and code do not repeat each other | total correlation by a discriminator | neither; to be lowered |
 #
 # The idea in one sentence: $c$ is taught by the contrast alone, and each style gets what is left over.
@@ -506,6 +509,7 @@ show(fig, alt="InfoNCE against the true mutual information for batches of four s
 #
 # where $h$ holds both views, $\hat h=h/\|h\|$, and $a^+$ is the other view of the same item.
 # The logarithm in front makes it comparable with {eq}`eq-info-nce`; programs leave it out.
+# Our proof does not cover this form: the contrasts of the anchor's own view are no independent draws from $p(y)$.
 #
 # Cosines lie between minus one and one.
 # That costs more than one might think.
@@ -532,7 +536,7 @@ show(fig, alt="InfoNCE against the true mutual information for batches of four s
 
 # %%
 def cosine_game(K, tau, rho, batches=40, dims=8):
-    """NT-Xent's bound of correlated codes in `dims` dimensions."""
+    """NT-Xent's estimate for correlated codes in `dims` dimensions."""
     g = torch.Generator().manual_seed(seed)
     x, y = gaussian_pairs(batches, K, dims, rho=rho, g=g)
     options = dict(symmetric=True, same_view=True, temperature=tau)
@@ -553,9 +557,9 @@ for i, tau in enumerate(taus):
     ax.plot(many, found[tau], color=PALETTE[i], linestyle="-", marker="osD"[i], markersize=4, label=f"cosine, τ = {tau:g}")
 ax.axhline(math.log(2 * K - 1), color="#808080", linestyle=":", linewidth=1.2)
 ax.axhline(1, color=PALETTE[0], linestyle=":", linewidth=1.2)
-ax.set(xlabel="mutual information of the two codes, in nats", ylabel="the bound, in nats", ylim=(0, 6))
+ax.set(xlabel="mutual information of the two codes, in nats", ylabel="NT-Xent's estimate, in nats", ylim=(0, 6))
 fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-show(fig, alt="The bound with a cosine critic against the true information. At temperature one the curve stays below its dotted line at "
+show(fig, alt="NT-Xent's estimate with a cosine critic against the true information. At temperature one the curve stays below its dotted line at "
      "one nat. At lower temperatures it climbs higher, and that of the lowest one ends not far below the dotted line of the logarithm of the contrasts.",
      caption=f"A batch of {K}, codes of eight dimensions. Dotted: the log of the number of contrasts, and one nat.")
 
@@ -1132,8 +1136,8 @@ show(fig, alt="Two blocks of ten columns with three pictures each. With codes fr
 #   - {paper}`dmvae-d:table-3:dmvae/ex-post/joint`
 # :::
 #
-# Fitted against fitted, what the new model adds is small beside what the mixture adds.
-# Where it does gain much is across modalities, table 1: from MNIST to SVHN {paper}`dmvae-d:table-1:dmvae/mnist-svhn` against {paper}`dmvae-d:table-1:mmvae/mnist-svhn` of MMVAE, and back {paper}`dmvae-d:table-1:dmvae/svhn-mnist` against {paper}`dmvae-d:table-1:mmvae/svhn-mnist`.
+# Fitted against fitted, what the new model adds to MMVAE is small beside what the mixture adds.
+# Across modalities it gains about as much, table 1: from MNIST to SVHN {paper}`dmvae-d:table-1:dmvae/mnist-svhn` against {paper}`dmvae-d:table-1:mmvae/mnist-svhn` of MMVAE, and back {paper}`dmvae-d:table-1:dmvae/svhn-mnist` against {paper}`dmvae-d:table-1:mmvae/svhn-mnist`.
 #
 # For noisy digits the paper prints a figure and no numbers.
 # Ours, with scikit-learn's digits in place of MNIST and small networks, as shares:
@@ -1164,7 +1168,7 @@ show(fig, alt="Two blocks of ten columns with three pictures each. With codes fr
 # :::
 #
 # **The two tables must not be compared**: other data, other sizes, a training of a few hundred steps, and $M$ pictures that all have to agree.
-# They share a direction: the fitted mixture helps every model.
+# They share a direction: the fitted mixture helps both models that have a prior to compare it with.
 # The judge is right about real pictures with a share of {measured}`noisy-digits-dmvae_d-3/lite-0:judge|.3f`.
 #
 # ## Paper and program
@@ -1308,7 +1312,7 @@ for K in (2, 8, 64, 256):
 # :label: ex-contrast-ceiling
 #
 # The best that $K$ pairs of unit vectors can do is this: both views of an item are the same corner of a regular simplex around the origin.
-# Any two of its $K$ corners have the same cosine.
+# Any two of its $K$ corners have the same cosine, and the code must have $K-1$ dimensions or more.
 # Find that cosine, put it into {eq}`eq-info-nce`, and return the ceiling for `K` and temperature `tau`.
 # How far below one is it for $K=10$ and $\tau=1$?
 # ```
@@ -1332,8 +1336,7 @@ def cosine_ceiling(K, tau):
     return math.log(K) - math.log(1 + (K - 1) * math.exp((other - 1) / tau))
 
 
-# For K = 10 and tau = 1 it is 0.85: of ten digits' 2.30 nats the game
-# can see not even one.
+print(f"K = 10, tau = 1: {cosine_ceiling(10, 1.0):.3f} of log 10 = {math.log(10):.3f} nats")
 check("contrast-ceiling", cosine_ceiling).require()
 
 # %% [markdown]
