@@ -19,7 +19,7 @@
 # ```{admonition} Before you start
 # :class: note
 # You need one model with two modalities, such as [MVAE](mvae.ipynb), the evidence lower bound, and averages with their errors.
-# One small model is trained on this page; one CPU core is enough.
+# One small model and one judge are trained on this page; one CPU core is enough.
 # ```
 
 # %% tags=["parameters", "hide-input"] mystnb={"code_prompt_show": "Show the settings", "code_prompt_hide": "Hide the settings"}
@@ -290,7 +290,7 @@ model = model.cpu().eval()
 # \mathrm{coherence}=\frac1n\sum_{i=1}^n[\hat y_i=y_i].
 # $$ (eq-coherence)
 #
-# It is a share of $n$ independent yes-or-no answers, so its standard error is $\sqrt{p(1-p)/n}$.
+# It is a share $p$ of $n$ independent yes-or-no answers, so its standard error is $\sqrt{p(1-p)/n}$.
 # Three more numbers belong beside it.
 #
 # **Chance.**
@@ -343,7 +343,8 @@ class Whisperer(Generator):
 
 # %%
 epochs = {"smoke": 1}.get(profile, 15 if data.stand_in else 3)
-second = train_judge(replace(data, train=train), "x2", epochs=epochs, shift=1, seed=1)
+used = replace(data, train=train, test=test)
+second = train_judge(used, "x2", epochs=epochs, shift=1, seed=1)
 accuracy = second.card["metrics"]["accuracy"]
 print(f"the second judge of real pictures: {accuracy['value']:.3f}, n = {accuracy['n']}")
 
@@ -493,7 +494,6 @@ class Impostor(Generator):
 
 models["impostor"] = Impostor()
 distances, rows = {}, []
-reference = torch.randperm(len(real), generator=g)
 with warnings.catch_warnings(), torch.no_grad():
     warnings.simplefilter("ignore")  # a class has few pictures
     for name, one in models.items():
@@ -564,7 +564,7 @@ print(f"items differ by a standard deviation of {found['se'] * math.sqrt(found['
 # Our model says $p(x\mid z)=\mathrm{Laplace}(x;\mu(z),b)$ with $b=0.1$ for each of $784$ pixels.
 # Pictures are shown as $\mu(z)$, in which $b$ plays no part.
 # But the density does: no item can have more than $-784\log2b$ nats, and near that ceiling the number says little but $b$.
-# The next line changes $b$, and nothing that anybody could see.
+# The next cell changes $b$, and nothing that anybody could see.
 
 # %%
 rows = []
@@ -630,7 +630,7 @@ columns = ["what is probed", "dimensions", "accuracy"]
 table(f"Linear probes, n = {len(y_test)}", columns, rows)
 
 # %% [markdown]
-# Features that nobody trained score high, because digits are nearly linear in their pixels.
+# Features that nobody trained score high, because a linear function of the pixels can nearly tell the digits apart.
 # Rings hold the digit completely, and a linear probe sees next to nothing.
 # So compare a probe with one on random features of the same size, and never read it as information.
 #
@@ -656,11 +656,11 @@ print(f"the best, on untouched items:         {hits[best, 1]:.3f}")
 # %% [markdown]
 # ## Purity
 #
-# {cite:t}`hsu2018` cluster latents by k-means, and ask how pure the clusters are: the share of items that belong to the largest class of their cluster, $\frac1n\sum_c\max_kn_{ck}$.
+# {cite:t}`hsu2018` cluster latents by k-means, and ask how pure the clusters are: the share of items that belong to the largest class of their cluster, $\frac1n\sum_c\max_kn_{ck}$, where $n_{ck}$ items of cluster $c$ have class $k$.
 # It asks for more than a probe: classes have to be blobs, far apart, in the latent's own units.
 #
 # That is its blind spot.
-# The units of a latent mean nothing to the model: stretch one dimension, shrink the first layer of the decoder alike, and every picture stays as it was.
+# The units of a latent mean nothing to the model: stretch one dimension in prior and posterior, shrink the decoder's weights for it alike, and every picture and every KL stays as it was.
 
 # %%
 z = latent
@@ -686,8 +686,8 @@ table(f"Purity, n = {len(y_test)}", ["clusters of", "purity", "of random latents
 # More clusters raise it for nothing: one for each item gives one.
 # The last column is the control to print beside it.
 #
-# Two related pictures have the same two weaknesses.
-# The inertia curve, of which one looks for an elbow, depends on the units as well.
+# Two related pictures have a blind spot each.
+# The inertia curve, in which one looks for an elbow, depends on the units as well.
 # And the **KL of each dimension**, drawn as bars under a traversal, says what a dimension costs and not what it is used for: an encoder may write into a dimension that its decoder never reads.
 #
 # ## Correlation with a caption
@@ -737,7 +737,7 @@ assert stamped > real_score
 # %% [markdown]
 # The score of real pairs is therefore no ceiling.
 # In the paper's table 4 the best generator has {paper}`mmvae:table-4:mmvae/joint` and real pairs {paper}`mmvae:table-4:truth/joint`: close, and that alone does not say that its birds are nearly real.
-# Shuffled pairs belong beside it too: a caption generator that always says the same scores with any picture alike.
+# Shuffled pairs belong beside it too: a generator that always writes the same sentence scores no less when its pairs are shuffled.
 
 # %% [markdown]
 # ## When measures disagree
@@ -830,7 +830,7 @@ LatentExplorer(
 # Papers of this book report five runs or one.
 #
 # **Small differences.**
-# With a thousand items, two coherences that differ by one part in a hundred are the same; an exercise below says how many items it takes.
+# With a thousand items, two coherences that differ by one hundredth cannot be told apart; an exercise below says how many items it takes.
 
 # %% [markdown]
 # ## When to use which
