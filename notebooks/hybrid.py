@@ -358,7 +358,9 @@ print(f"label from the picture, MVAE: {accuracy(one_latent):.3f}")
 # \end{aligned}
 # $$
 #
-# since $n$ is uniform and $q(u,n)=q(u\mid n)/N$.
+# where $\mathbb E$ is the mean over items $n$ and draws $u\sim q(u\mid n)$.
+# The first part is a mutual information, since $n$ is uniform and $q(u,n)=q(u\mid n)/N$.
+# The second depends on $u$ alone, and $u$ without its item is distributed as $q(u)$.
 #
 # *Second step.*
 # The prior is a product over **factors** $u_d$: a factor is one Gaussian coordinate, or one whole categorical variable.
@@ -501,12 +503,12 @@ table(
 # These **unbiased** weights add up to one.
 # Here is what else is in use.
 #
-# | name | weights | in the logarithms |
+# | name | weights | what follows |
 # |---|---|---|
 # | `unbiased` | {eq}`eq-batch-weights` | $\mathbb E\,\hat q=q$ |
 # | `batch_mean` | $\frac1B$ everywhere | the own item counts $\frac1B$ instead of $\frac1N$ |
-# | `mws` | $\frac1{NB}$ everywhere {cite:p}`chen2018` | as `batch_mean`, minus $\log N$ each |
-# | `probtorch` | $\frac1B$, on the diagonal $\frac1B\cdot\frac{B-1}{N-1}$; the program of {cite:t}`lee2020` | as `unbiased`, minus $\log\frac{(N-1)B}{N(B-1)}\approx\frac1B$ each |
+# | `mws` | $\frac1{NB}$ everywhere {cite:p}`chen2018` | as `batch_mean`, every $\log\hat q$ less $\log N$ |
+# | `probtorch` | $\frac1B$, on the diagonal $\frac1B\cdot\frac{B-1}{N-1}$; the program of {cite:t}`lee2020` | as `unbiased`, every $\log\hat q$ less $\log\frac{(N-1)B}{N(B-1)}\approx\frac1B$ |
 # | `mss` | a second unbiased choice; one neighbour stands for all that were not drawn {cite:p}`chen2018` | $\mathbb E\,\hat q=q$ |
 #
 # ### Two facts before any picture
@@ -848,7 +850,7 @@ table(
 # %% [markdown]
 # One row says how the paper measures: it names a picture by *one relaxed draw* of $z$.
 #
-# On these small pictures a straight line through pixel space is hard to beat.
+# On these small pictures a linear classifier of the pixels is hard to beat.
 # The classifiers do one thing; DMVAE-L has to draw as well, and in this short run what it learns from unlabelled pictures does not make up for that.
 # Keep that for the comparison with the paper below.
 #
@@ -962,6 +964,7 @@ LabelDial(
 # - does a *style* know the name? We give each test picture the name of most of the five training pictures whose styles are nearest. Knowing nothing would be right once in ten times;
 # - does a picture drawn for a label, in a style from the prior, look like that label to its five nearest training pictures?
 #
+# A weight of nought takes TC out of the divergence, one leaves the divergence as it is, and more is a penalty.
 # Training five weights takes too long for this page.
 # The results are recorded, made by `python book/results/make_hybrid_sweep.py`.
 
@@ -1001,10 +1004,10 @@ else:
     print("The recorded results come with the repository; run the command above there.")
 
 # %% [markdown]
-# Without the penalty the style knows the name nearly as well as the picture does.
-# Then the picture's decoder has no need of the label, and a picture drawn for a label shows almost any digit: the dial turns nothing.
-# With the penalty the style forgets the name, and the dial works.
-# It does not forget it altogether at any of these weights.
+# Without a penalty nearly every name can be read from the style.
+# Then the picture's decoder has little need of the label, and a picture drawn for a label often shows another digit: the dial turns little or nothing.
+# With the penalty the style forgets much of the name, and the dial works.
+# It does not forget all of it at any of these weights.
 # A seven is drawn narrower than a nought, and that is style *and* tells something about the name.
 #
 # The labels of *pictures* hardly change.
@@ -1016,7 +1019,7 @@ else:
 # %%
 rows = []
 for name, title in (
-    ("hybrid-tc-1", "β = 1, no penalty"),
+    ("hybrid-tc-1", "β = 1, the plain divergence"),
     ("hybrid-blocks-10", "β = 10, block by block"),
     ("hybrid-tc-10", "β = 10, of the two together"),
 ):
@@ -1041,6 +1044,11 @@ if rows:
     )
 
 # %% [markdown]
+# Compare the first two rows with the third, in the column of the style.
+# Block by block is not without effect: a penalty on ten coordinates of the style makes the style say less of everything.
+# But the copy itself is free, and so more of the name stays where it should not be.
+
+# %% [markdown]
 # ## How many labels?
 #
 # More recorded runs, with the comparison classifiers of the paper: a neural network and a logistic regression on the labelled pictures, and an autoencoder and a VAE that learn features from *all* pictures and put a logistic regression on them.
@@ -1060,13 +1068,14 @@ if by_labels:
     ax.set_xticks(counts, [f"all {n}" if n == len(train) else n for n in counts])
     ax.minorticks_off()
     fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    show(fig, alt="Share of right names against the number of labelled pictures, for seven methods. All rise. With few labels the plain classifiers, the logistic regression above all, lie above the three generative models; "
-         "with more labels the methods come closer to each other.",
+    show(fig, alt="Share of right names against the number of labelled pictures, for seven methods. The plain classifiers, the logistic regression above all, rise steadily and lie above the three generative models. "
+         "Of these the Gaussian DMVAE-L lies highest; DMVAE-L with classes and MVAE lie lowest and do not rise everywhere.",
          caption=f"scikit-learn's digits; seeds: {max(len(v['label-nn']) for v in by_labels.values())} or fewer, lines are means. Precomputed.")
 
 # %% [markdown]
-# The generative models are *below* a straight line through pixels as long as labels are few.
-# That is no law.
+# The generative models are *below* a linear classifier of the pixels as long as labels are few.
+# Where a curve falls on its way, look in the caption how few runs stand behind it.
+# None of this is a law.
 # The small digits are easy: their classes are almost linearly separable.
 # Our runs are short, and only a tenth of their steps sees a label.
 # And the unlabelled pictures form their own groups in $z$ early on, before the labels are learnt, which then have to be taken apart again.
@@ -1118,7 +1127,7 @@ if printed:
     ax.set_xticks([0.1, 1, 10, 100], [0.1, 1, 10, 100])
     fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     done = sum(len(v) for v in ours["dmvae_l"].values())
-    show(fig, alt="Printed shares of right names on MNIST against the percentage of labelled pictures. DMVAE-L rises steeply and is above the others from a fifth of a per cent on; MVAE and JMVAE start low and come close with many labels. "
+    show(fig, alt="Printed shares of right names on MNIST against the percentage of labelled pictures. DMVAE-L rises steeply and is above the others up to a tenth of the labels; with half of them or more the neural network is a little above it. MVAE and JMVAE start low and come close with many labels. "
          "Points mark our own runs at the paper's size, where there are any.",
          caption=f"MNIST. Lines: printed by Lee and Pavlovic, table 1. Points: our runs at the paper's size, one for each seed ({done} of DMVAE-L are recorded so far).")
     print("our runs of DMVAE-L on MNIST at the paper's size:", done or "not yet; `mmvae reproduce dmvae_l-mnist-0.2 --profile paper` makes one")
