@@ -127,15 +127,8 @@ def plain(part, vocabulary=None):
     return Part(batch, classes, words=words), vocabulary
 
 
-def spread(part, n):
-    """n tuples, evenly from all species."""
-    rows = torch.linspace(0, len(part) - 1, min(n, len(part))).long()
-    batch = {m: x[rows] for m, x in part.batch.items()}
-    return Part(batch, part.classes[rows], words=part.words)
-
-
 train, vocabulary = plain(raw.train)
-test = spread(plain(raw.test, vocabulary)[0], sizes["test"])
+test = plain(raw.test, vocabulary)[0].evenly(sizes["test"])
 source = f"Drawn birds, plain sentences; {len(train)} pairs to train on."
 print(f"{len(train)} pairs to train on, {len(test)} to test on")
 print(f"{len(vocabulary)} words")
@@ -410,7 +403,7 @@ def described(images):
         return features(images)
 
 
-judge = fit_caption_judge(spread(train, 2000), described, k=20)
+judge = fit_caption_judge(train.evenly(2000), described, k=20)
 sigma = judge.cca.correlations
 few = [round(s, 2) for s in sigma[[0, 1, 2, 4, 9, 19]].tolist()]
 print("correlations of the fit:", few)
@@ -573,7 +566,7 @@ def twice(z):
 
 
 g = torch.Generator().manual_seed(seed)
-seen = spread(train, sizes["test"])
+seen = train.evenly(sizes["test"])
 with torch.no_grad():
     experts = mixture.experts(seen.take(slice(None)))
     places = {"prior": mixture.prior(sizes["draws"]).rsample((), g)}

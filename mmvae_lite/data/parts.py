@@ -78,7 +78,7 @@ class Part:
 
     def evenly(self, n: int) -> "Part":
         """n tuples spread evenly over all, or all of them if there are fewer: tuples may come class by class."""
-        rows = torch.linspace(0, len(self) - 1, min(n, len(self))).long()
+        rows = torch.linspace(0, len(self) - 1, min(n, len(self)), dtype=torch.float64).long()
         return Part(
             {m: x if m in self.index else x[rows] for m, x in self.batch.items()},
             None if self.classes is None else self.classes[rows],
