@@ -148,13 +148,13 @@ ax.plot(grid, density(with_all, grid), label="exact, with smell", color=PALETTE[
 ax.set(xlabel="ripeness z", ylabel="density")
 legend(fig, ax)
 show(fig, alt="Densities of the ripeness z. The exact belief without smell is broad and centred at one half. The belief with smell "
-     "set to zero is much narrower, as narrow as the one with all three senses, and lies far to the left of it.")
+     "set to zero is much narrower, as narrow as the one with all three senses, and lies to the left of both.")
 
 # %%
 n = {"smoke": 10_000}.get(profile, 100_000)
 g = torch.Generator().manual_seed(seed + 1)
 melons = LG3.sample(n, g)
-ripeness = LG3.posterior(melons).rsample(generator=g)
+ripeness = LG3.posterior(melons).rsample(generator=g)  # one that fits each
 
 
 def coverage(melons, level=0.9):
@@ -251,7 +251,7 @@ show(fig, alt="Two graphs. Left: one latent z above, three observed modalities b
 # ### What to believe
 #
 # By Bayes' rule the posterior is proportional to the prior times the likelihoods.
-# Take the logarithm and keep what depends on $z$:
+# Take the logarithm and keep what depends on $z$; the rest goes into the constants $c$ and $c'$:
 #
 # $$
 # \begin{gathered}
@@ -288,7 +288,8 @@ show(fig, alt="Two graphs. Left: one latent z above, three observed modalities b
 # ### What one sense predicts of another
 #
 # Before you touch the melon you have an idea of how soft it will be.
-# Your belief about $z$ is $\mathcal N(\mu_S,1/T_S)$; carry it through the decoder of a new sense $m$ and add that sense's noise:
+# Your belief about $z$ is $\mathcal N(\mu_S,1/T_S)$.
+# Carry it through the decoder of a sense $m$ that is not in $S$, and add that sense's noise:
 #
 # $$
 # \begin{aligned}
@@ -315,7 +316,7 @@ show(fig, alt="Two graphs. Left: one latent z above, three observed modalities b
 # $$ (eq-world-information)
 #
 # The sum stands inside a logarithm.
-# So the second sense adds less than it would have told alone, and the third still less.
+# So a sense adds less than it would tell alone, and the less, the more the others have told before it.
 
 # %% [markdown]
 # ## Ten lines of code
@@ -352,7 +353,7 @@ print("The ten lines and the library agree on all sets of senses.")
 # %% [markdown]
 # ## What several senses buy
 #
-# Here is the whole world at a glance: what to believe about our melon from every set of senses, and what each set tells on average.
+# Here is the whole world at a glance: what to believe about our melon from every set of senses, and how much each set tells.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 grid = torch.linspace(-2.6, 2.6, 400, dtype=torch.float64)
@@ -371,9 +372,9 @@ bars.tick_params(axis="y", left=False)
 for ax in (ridge, bars):
     ax.spines["left"].set_visible(False)
 show(fig, alt="Eight rows, one for each set of senses, from nothing to all three. On the left the belief about the ripeness: broad for nothing, "
-     "narrower for each single sense, narrower still for pairs, and narrowest for all three. On the right the information in nats: smell alone "
-     "tells more than colour and firmness together, and all three tell the most.",
-     caption="From top to bottom the belief sharpens. The bars grow by less and less.")
+     "narrower for each single sense, each pair narrower than either of its two senses, and narrowest for all three. On the right the information in "
+     "nats: smell alone tells more than colour and firmness together, and all three tell the most.",
+     caption="Every sense that joins a set sharpens the belief. The bar of a pair is shorter than the bars of its two senses laid end to end.")
 
 # %%
 alone = [LG3.information([m]) for m in range(3)]
@@ -404,7 +405,8 @@ table("What each sense adds, in nats", ["sense", "alone", "as the last of three"
 # It equals $\mathrm{KL}\big(p(x_S)\,\|\,\prod_mp(x_m)\big)$, hence the sign.
 # The second line reads: *what is said more than once*.
 # Nothing Gaussian was used.
-# In every world with the graph {eq}`eq-graph`, the senses repeat each other exactly as much as they are correlated, and about a shared cause they never tell more together than the sum of what each tells.
+# In every world with the graph {eq}`eq-graph`, the senses repeat each other exactly as much as they depend on each other.
+# And about their common cause they never tell more together than the sum of what each tells.
 #
 # So why have several?
 # Because each is noisy, because each can be missing, and because of something that only appears when there is more than one latent.
@@ -449,7 +451,7 @@ show(fig, alt="Two clouds of points, colour against smell. On the left the cloud
 
 # %% [markdown]
 # What does the cheat lose?
-# Its density is $\prod_mp(x_m)$, and its log-likelihood per melon falls short of the best possible by $\mathrm{KL}\big(p(x)\,\|\,\prod_mp(x_m)\big)$.
+# Its density is $\prod_mp(x_m)$, and its log-likelihood falls short of the best possible, on average over melons, by $\mathrm{KL}\big(p(x)\,\|\,\prod_mp(x_m)\big)$.
 # That is {eq}`eq-shared-information`, the total correlation.
 # So the price of incoherence is what the senses have in common.
 
@@ -516,10 +518,11 @@ table("Nats lost per melon when the smell is predicted from the colour", ["predi
 ])
 
 # %% [markdown]
-# Decoding the mean is *worse than not looking at all*.
+# Here, decoding the mean is *worse than not looking at all*.
 # It has the right centre and no doubt, and a smell that is a little off counts as a near impossibility.
 # With $r=w_m^2/(s_m^2T_S)$, the doubt about $z$ over the noise, the loss is $\tfrac12\big(r-\log(1+r)\big)$.
-# It is small when the colour pins $z$ down, and it grows without limit when it does not.
+# It is small when the colour pins $z$ down.
+# When it does not, the loss grows with $w_m^2/s_m^2$, and without limit: the clearer the smell, the dearer the forgotten doubt.
 # If you want one guess, take the mean; if you want to *generate*, draw $z$ from the belief first.
 #
 # ### Synergy: what one sense cannot learn
@@ -529,7 +532,7 @@ table("Nats lost per melon when the smell is predicted from the colour", ["predi
 # You know that colour has variance $w_1^2+s_1^2=2$.
 # But how much of that is ripeness, and how much is noise?
 # Nothing that you can ever see will tell you.
-# Let us hold the total fixed, vary the share of the signal, and look at how well each model explains a market's worth of melons.
+# Let us hold the total at $2$, vary the share of the signal, and look at how well each model explains a market's worth of melons.
 
 # %%
 g = torch.Generator().manual_seed(seed + 1)
@@ -558,14 +561,14 @@ show(fig, alt="Mean log evidence below its maximum, against the share of the sig
 
 # %% [markdown]
 # With colour alone the line is flat: signal and noise cannot be told apart, not even from infinitely many melons.
-# With a second sense that we understand there is a peak at the truth, and with a third a slightly sharper one.
+# With a second sense whose weight and noise we know there is a peak near the truth, and with a third a slightly sharper one.
 # Now the *decoder of colour* has become better through senses that are not colour.
 # That is synergy in learning.
-# With three senses nobody needs to be understood beforehand: the exercises show how their three covariances alone give away how much of each is signal, an idea that began with {cite:t}`spearman1904`, who looked for one cause behind the marks of schoolchildren.
+# With three senses none of them needs to be known beforehand: the exercises show how their three covariances alone give away how much of each is signal, an idea that began with {cite:t}`spearman1904`, who looked for one cause behind the marks of schoolchildren.
 #
 # Synergy can also mean that inference gets sharper, and there {eq}`eq-shared-information` seemed to forbid any more than the sum of the parts.
-# It does so for a shared cause.
-# The first criterion is where more becomes possible.
+# It does so for everything that is behind the senses, taken together.
+# For one latent among several it does not, and several latents are what the first criterion is about.
 
 # %% [markdown]
 # ## Private factors: a first look
@@ -587,7 +590,7 @@ show(fig, alt="Mean log evidence below its maximum, against the share of the sig
 #
 # A latent is private to one modality if the others, by themselves, say nothing about it.
 # That is a statement that we can check.
-# The posterior of a latent is Gaussian, so as in {eq}`eq-world-information`
+# The posterior of a latent is Gaussian, so as in {eq}`eq-world-information`, with $i$ for $s$, $1$ or $2$,
 #
 # $$
 # I(z^i;x_S)=-\tfrac12\log\mathrm{Var}(z^i\mid x_S).
@@ -774,19 +777,20 @@ print(f"the best factorised q: {missing:.4f} nats below the evidence")
 # What an objective then loses, it does not lose by learning badly.
 # It loses it by what it is.
 #
-# For the full set of senses, in short, with $q$ the encoder of all and $q_m$ that of one:
+# For the full set of senses, in short, with $q$ the encoder of all and $q_m$ that of one.
+# $\mathrm{ELBO}(q)$ is a bound for all of $x$, and $\mathrm{ELBO}_m(q_m)$ one for $x_m$ alone:
 #
 # | objective | what is maximised | what it aims at |
 # |---|---|---|
 # | **joint ELBO** | $\mathrm{ELBO}(q)$ | $\log p(x)$ |
 # | **JMVAE** | $\mathrm{ELBO}(q)-\sum_m\mathrm{KL}(q\,\Vert\,q_m)$ | $\log p(x)$ |
-# | **TELBO**, **MVAE** | $\mathrm{ELBO}(q)+\sum_m\mathrm{ELBO}(q_m)$ | $\log p(x)+\sum_m\log p(x_m)$ |
+# | **TELBO**, **MVAE** | $\mathrm{ELBO}(q)+\sum_m\mathrm{ELBO}_m(q_m)$ | $\log p(x)+\sum_m\log p(x_m)$ |
 # | **M²VAE** | a weighted sum over *all* sets of senses | $\log p(x)$ |
-# | **MMVAE** | ELBO or importance-weighted bounds with the mixture $\frac1M\sum_mq_m$ as $q$ | $\log p(x)$ |
+# | **MMVAE** | the average of $\mathrm{ELBO}(q_m)$, or a bound with the mixture $\frac1M\sum_mq_m$ as $q$ | $\log p(x)$ |
 #
 # TELBO and MVAE differ in where their encoders come from and in what each term trains, and not in value here.
 # MVAE may add random pairs; we leave them out.
-# An **importance-weighted** bound averages $K$ draws inside the logarithm, which makes it tighter; *loose* and *tight* say whether the experts' draws are averaged outside or inside.
+# An **importance-weighted** bound averages $K$ draws inside the logarithm, which makes it tighter; *loose* and *tight* say whether the average over the $M$ experts stands outside or inside.
 # The chapters to come take these apart one by one.
 # Here we only look at the score.
 
@@ -889,8 +893,8 @@ ax.minorticks_off()
 legend(fig, ax)
 show(fig, alt="Six curves against the factor on the encoders' variance. Most lie below the thick line of the truth everywhere and are highest near a factor "
      "of one. The importance-weighted mixture stays close to it throughout. One curve, M2VAE without the joint divergence to the prior, rises above the "
-     "truth for factors between one half and one.",
-     caption="Below the thick line is below the truth. One curve crosses it.")
+     "truth for factors between about one half and one.",
+     caption="For our melon. Below the thick line is below the truth. One curve crosses it.")
 
 # %%
 over = "M²VAE, no joint prior KL"
@@ -900,17 +904,22 @@ print(f"at kappa = {kappas[worst]:.2f}, minus the truth, in nats:")
 print(f"{above.mean():+.4f} +- {above.std() / repeats**0.5:.4f}")
 
 # %% [markdown]
-# The objective that was exact with exact encoders goes *above* the truth when they are a little too sure.
-# It uses the encoder of some senses in a place where its derivation needs the true posterior, and then nothing holds it down.
-# It is an *approximation*, and a good one; it is not a bound.
-# A training run would be rewarded for this error.
-# The divergence to the prior, which looked like a waste, pays for safety here.
+# The objective that was exact with exact encoders goes *above* the truth of our melon when they are a little too sure.
+# It uses the encoder of some senses in a place where its derivation needs the true posterior, and then nothing holds this one item down.
+# It is an *approximation*, and a good one; for a single item it is not a bound.
+# On average over melons of this very world it is one, whatever the encoders are.
+# But training data are seldom drawn from one's own decoders, and then a training run may be rewarded for this error.
+#
+# What about the divergence to the prior, which looked like a waste?
+# It lowers the objective of every item, and for our melon it lowers it enough.
+# Yet it does not make a bound for each item: where the senses contradict each other, even the objective with it can lie above the truth.
+# The chapter on [all subsets](all_subsets.ipynb) proves the statement about the average and shows such items.
 #
 # Three lessons for the rest of the book.
 #
 # 1. Ask of every objective what it aims at before you compare its value with another.
 # 2. Ask how low it lies when nothing is wrong. That part is not the encoders' fault.
-# 3. Ask whether it is a bound at all once the encoders are learnt.
+# 3. Ask whether it is a bound at all once the encoders are learnt: for every item, on average, or not even that.
 
 # %% [markdown]
 # ## Try it
@@ -1268,7 +1277,7 @@ check("world-signal", signal_variances).require()
 # ```{exercise} Other units
 # :label: ex-world-units
 #
-# Somebody measures the firmness of melons in units that are $a$ times smaller, so that all its numbers are $a$ times larger: weight, standard deviation of the noise, and reading.
+# Somebody measures the firmness of melons in units that are $a$ times smaller, so that three numbers of this sense are $a$ times larger: weight, standard deviation of the noise, and reading.
 # Return by how much each of these changes: the log evidence $\log p(x)$, the information $I(z;x)$, and the gap of a fixed $q(z)$.
 # ```
 #
