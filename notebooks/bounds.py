@@ -69,7 +69,8 @@ from mmvae_lite.experts import Mixture
 # How high is the bound?
 # And how large is its gradient in $\phi$, beside the noise of one draw of that gradient?
 #
-# In this small world both answers have no sampling error in them: a method further down gives the bound and its gradient by an integral.
+# In this small world the bound and its gradient are exact: a method further down gives both by an integral.
+# Only the noise is measured, from many draws.
 
 # %%
 X = 1.3
@@ -233,7 +234,7 @@ show(fig, alt="Two panels against the number of samples. Above, the bound rises 
 # **After this chapter you can**
 #
 # - derive the ELBO and the many-sample bound, and prove that the bound rises with $K$;
-# - put the four bounds of a mixture of experts in order, and say which of them stays below the truth for ever;
+# - put four bounds of a mixture of experts in order, and say which one stays below the truth however many samples it takes;
 # - split a gradient into path and score, and derive STL and DReG from the two parts;
 # - find an estimator that is biased, with a test of a few lines;
 # - say why DReG fails under a mixture, and derive one that does not.
@@ -242,6 +243,7 @@ show(fig, alt="Two panels against the number of samples. Above, the bound rises 
 # ## One sample: the ELBO
 #
 # Take a density $q(z\mid x)$ that we can draw from, positive wherever $p(x,z)$ is.
+# From here on we leave $\phi$ out where nothing is differentiated.
 # The **importance weight** of a draw is
 #
 # $$
@@ -307,7 +309,7 @@ show(fig, alt="Two panels against the number of samples. Above, the bound rises 
 # $$ (eq-bounds-subsets)
 #
 # The inequality is Jensen's once more.
-# The last step holds because any $J$ independent weights are as good as the first $J$.
+# The last step holds because any $J$ of the weights have the same distribution as the first $J$.
 # With $J=1$ the bound is the ELBO; and no $\mathcal L_K$ exceeds $\log\mathbb E\,\bar r_K=\log p(x)$.
 # If the weights have a finite variance $V$, a Taylor expansion of the logarithm around $p(x)$ says how fast the gap closes:
 #
@@ -389,8 +391,8 @@ show(fig, alt="The gap between log-evidence and bound against the number of samp
 # r(z_{mk})=\frac{p(z_{mk})\prod_jp(x_j\mid z_{mk})}{\frac1M\sum_jq_j(z_{mk}\mid x_j)}\,.
 # $$ (eq-moe-weight)
 #
-# Where does the logarithm go?
-# {cite:t}`shi2019` give two answers, one inside the average over experts and one outside:
+# The bound averages over experts and takes a logarithm; which comes first?
+# {cite:t}`shi2019` give two answers, with the logarithm inside the average over experts and outside it:
 #
 # $$
 # \begin{aligned}
@@ -402,7 +404,7 @@ show(fig, alt="The gap between log-evidence and bound against the number of samp
 # The loose one is what they train (their equation 3), because it gives every expert an equal voice.
 # The tight one (their appendix A) they use for test likelihoods.
 # The loose one with $K=1$ is the ELBO of the mixture.
-# A third, cheaper bound forgets that there is a mixture and averages the experts' own ELBOs:
+# A simpler bound forgets that there is a mixture and averages the experts' own ELBOs; $p$ is the prior here:
 #
 # $$
 # \begin{aligned}
@@ -422,7 +424,7 @@ show(fig, alt="The gap between log-evidence and bound against the number of samp
 # $$ (eq-moe-order)
 #
 # *First step.*
-# The reconstructions agree, so the two differ in the divergence alone.
+# The reconstructions agree, so naive bound and $\mathrm{ELBO}_\Phi$, the ELBO of the mixture, differ in the divergence alone.
 # Put $\log q_m=\log q_\Phi+\log\frac{q_m}{q_\Phi}$ into the average divergence:
 #
 # $$
@@ -463,7 +465,7 @@ show(fig, alt="The gap between log-evidence and bound against the number of samp
 # The **responsibility** $\rho_m(z)$ is the share of expert $m$ in the mixture at $z$.
 # Its mean $\bar\rho_m$ under the true posterior is the share of the posterior that expert $m$ covers.
 # These shares add up to one.
-# Let $K\to\infty$ in {eq}`eq-moe-bounds`:
+# Let $K\to\infty$ in {eq}`eq-moe-bounds`; by the law of large numbers every average of weights becomes its mean:
 #
 # $$
 # \begin{aligned}
@@ -649,7 +651,7 @@ explorer
 # ### Reparameterise it again: DReG
 #
 # Do not drop the score; turn it into a path.
-# For any function $g$ that does not depend on $\phi$,
+# For any smooth function $g$ that does not depend on $\phi$,
 #
 # $$
 # \begin{aligned}
@@ -777,16 +779,17 @@ axes[1].set(ylabel="noise", yscale="log")
 axes[2].set(ylabel="signal / noise", yscale="log", xlabel="samples K")
 ticks_of_k(axes[2], KS)
 finish(fig, axes[1], 3)
-show(fig, alt="Three panels against the number of samples on logarithmic axes, for the estimators IWAE, STL and DReG. Bias: STL is zero "
-     "at one sample and then large and level; IWAE and DReG stay within their shaded error bands. Noise: DReG falls fastest. Signal to "
-     "noise: IWAE falls, DReG rises, and STL rises most.",
+show(fig, alt="Three panels against the number of samples on logarithmic axes, for the estimators IWAE, STL and DReG. Bias: STL is within "
+     "its band at one sample and then large and level; IWAE and DReG stay within their shaded error bands. Noise: DReG falls fastest. Signal to "
+     "noise: IWAE falls, DReG soon rises, and STL rises most.",
      caption="One expert. A bias inside the shade of its colour, two standard errors, is compatible with none.")
 
 # %% [markdown]
 # *Top.* IWAE and DReG have no bias that these draws could show.
-# STL has none at $K=1$, and with more samples its bias is larger than the gradient itself.
+# STL has none at $K=1$.
+# With more samples its bias stays where it is while the gradient fades, and soon it is the larger of the two.
 #
-# *Middle.* DReG is the quietest, and its noise falls with a steeper slope.
+# *Middle.* DReG and STL are the same at $K=1$; after that DReG is the quietest, and its noise falls with a steeper slope.
 #
 # *Bottom.* This is {eq}`eq-gradient-snr`: one line goes down and one goes up.
 # STL has the best ratio of all.
@@ -954,7 +957,8 @@ for estimator in ("stl", "dreg"):
 # The gradient flows back from the loss to the weights, from the weights to `z`, and from `z` to the encoder.
 # The tensor `stacked` was made from `z` too, but nothing was computed *from it*.
 # It is a dead branch: no gradient passes, and the hook is never called.
-# Nothing crashes, and the loss is right, for the bound does not depend on the hook.
+# Nothing crashes, and the value of the loss is the same with and without the hook.
+# (It is not the value of the bound: the last line of `released` returns a stand-in, of which only the gradient is meant.)
 # What remains is {eq}`eq-dreg` with $\tilde r_k$ in place of its square, and that is STL.
 #
 # So the published model was trained with a biased gradient whenever $K>1$.
@@ -968,7 +972,7 @@ for estimator in ("stl", "dreg"):
 # Suppose the hook is mended.
 # Is the gradient right now?
 # Look for the place where the proof of {eq}`eq-dreg` used that the samples come from the density below the line.
-# It did so twice: the score was that of the density below the line, and {eq}`eq-score-to-path` needs draws from the same density.
+# It did so once, at {eq}`eq-score-to-path`: the draws come from the very density whose score is turned into a path.
 # In MMVAE the samples come from $q_m$ and the density below the line is $q_\Phi$.
 # The square of the weight has no proof any more.
 #
@@ -1088,7 +1092,10 @@ show(fig, alt="Two panels against the number of samples, both logarithmic, for t
 # The released program detaches $q_d$ and $z_d$ inside the ratio, so the ratio counts as a number.
 # But it lets the gradient pass through $z_d$ into $\log p(x_d\mid z_d)$.
 # A path without its score is again half a gradient.
-# Here every expectation is that of a quadratic, so the exact gradient has a closed form.
+#
+# We test it in a world with two modalities, $x_d\mid z\sim\mathcal N(c_dz,1)$.
+# There every expectation is that of a quadratic, so the exact gradient has a closed form.
+# In the first row of the table only the term $m=d$ moves the samples of expert $d$; in the second row all terms do, as in the released program.
 
 # %%
 SLOPES = (0.8, 1.2)  # x_d | z ~ N(c_d z, 1), both observed at x = 1.3
@@ -1169,12 +1176,12 @@ table(title, ["gradient", "value", "largest of the gradient"], rows)
 # For test likelihoods use the tight one, as {cite:t}`shi2019` do.
 #
 # **Weights inside the bound.**
-# With a likelihood weight $\lambda_m\ne1$ the product in {eq}`eq-moe-weight` is no joint density, and none of the inequalities above says anything about $\log p(x)$.
+# With a likelihood weight $\lambda_m\ne1$ on $\log p(x_m\mid z)$ the product in {eq}`eq-moe-weight` is no joint density, and none of the inequalities above says anything about $\log p(x)$.
 # The released MMVAE program weighs its pictures so.
 #
 # **Infinite variance.**
 # Equation {eq}`eq-bounds-rate` needs a finite variance of the weights.
-# If $q$ is much narrower than the posterior it is infinite; the bound still holds, but it climbs more slowly, and an error bar computed from draws cannot be trusted.
+# If a Gaussian $q$ has less than half the variance of a Gaussian posterior it is infinite; the bound still holds, but it climbs more slowly, and an error bar computed from draws cannot be trusted.
 #
 # **Averages in the wrong order.**
 # `log_w.mean(0)` is the ELBO, `log_w.logsumexp(0) - log(K)` is IWAE.
@@ -1232,8 +1239,8 @@ def shares_of_the_experts(log_w):
 
 
 # KL(u || alpha) = 1/M sum_m log (sum_j A_j / (M A_m)), which is the
-# difference. In the mean over draws and for many samples alpha tends to
-# the shares of the posterior, and this is the limit of the page.
+# difference. With many samples alpha tends to the experts' shares of the
+# posterior, and the difference to the one in eq-moe-limit.
 check("bounds-order", shares_of_the_experts).require()
 
 # %% [markdown]
