@@ -217,7 +217,7 @@ print(f"  drawn from form and zeros: {read_right(from_zeros):.3f}")
 # $$ (eq-joint-elbo)
 #
 # With weights $\lambda_m=1$ its gap to $\log p(x_1,x_2)$ is $\mathrm{KL}\big(q\,\|\,p(z\mid x_1,x_2)\big)$, by {eq}`eq-gap`.
-# A generous network can make that small.
+# A generous network can make that small, if the true posterior is close to a Gaussian.
 # Nothing is wrong with a joint encoder as long as everything is there.
 #
 # What should be believed from $x_1$ alone?
@@ -279,7 +279,7 @@ print(f"v_1                     = {v_1:.4f}")
 #
 # What does the encoder learn to say when it sees $(x_1,0_2)$?
 # It has to say one thing for all the $x_2$ that may hide behind the zeros.
-# So it maximises the average of $\mathcal L_0$ over $p(x_2\mid x_1)$.
+# So training maximises the average of $\mathcal L_0$ over $p(x_2\mid x_1)$.
 # Write the average as one expectation under $q$, and read off the density that $q$ should equal:
 #
 # $$
@@ -313,7 +313,7 @@ print(f"v_1                     = {v_1:.4f}")
 #
 # Suzuki and colleagues start from crossing itself.
 # How well does the smell predict the colour?
-# Given $z$, the colour does not care for the smell, so that $p(x_1\mid x_2)=\int p(x_1\mid z)\,p(z\mid x_2)\,dz$.
+# Given $z$, the colour $x_1$ does not care for the smell $x_2$, so that $p(x_1\mid x_2)=\int p(x_1\mid z)\,p(z\mid x_2)\,dz$.
 # This is an evidence like any other, with the prior $p(z\mid x_2)$.
 # So it has an ELBO, for any $q$:
 #
@@ -476,8 +476,8 @@ show(fig, alt="Log density of the colour under crossing minus the true condition
 #
 # It is what $x_2$ tells about $z$ on top of $x_1$.
 # So JMVAE charges $\alpha$ for each nat that *only one sense knows*, in addition to what the prior charges for every nat.
-# Knowledge that both senses have goes free.
-# That is a tax on style.
+# Knowledge that both senses have is free of this charge.
+# Where the senses share nothing but the digit, it is a tax on style.
 #
 # The joint encoder answers it.
 # For given $q_m$, collect everything under one expectation, as in {eq}`eq-zero-optimum`:
@@ -492,7 +492,7 @@ show(fig, alt="Log density of the colour under crossing minus the true condition
 # With exact $q_m$ the precision of the joint encoder drops from $T_{12}$ towards the mean of $T_1$ and $T_2$.
 # Then $\bar q$ changes as well, and the single encoders follow it.
 # A small $\alpha$ disturbs the joint encoder little, and the $q_m$ learn to average all the same, only more slowly.
-# Suzuki's program takes $\alpha=1$; the first table is for that.
+# Suzuki's program takes $\alpha=1$; the first table shows what exact encoders pay at that value.
 # The second shows where all three encoders end when they climb together.
 
 # %%
@@ -552,6 +552,7 @@ print(f"  best for JMVAE, α = 1: {tempered:.3f}")
 # %% [markdown]
 # As $\alpha$ grows, the three beliefs become alike.
 # The smell, which knew more than the colour, becomes vaguer, and the joint belief with it: what one sense knows and the other does not is given up.
+# At the largest $\alpha$ the colour even claims more than it can know.
 # At $\alpha=0.1$ little of this is seen.
 
 # %% [markdown]
@@ -569,7 +570,7 @@ print(f"  best for JMVAE, α = 1: {tempered:.3f}")
 # With $\lambda=\gamma=1$ each bracket is a bound: of $\log p(x_1,x_2)$, of $\log p(x_1)$, of $\log p(x_2)$.
 # The value aims at the sum of three evidences, and may not be compared with that of JMVAE.
 #
-# The sign $\mathrm{sg}$ is a **stop-gradient**.
+# The symbol $\mathrm{sg}$ is a **stop-gradient**.
 # The value of $\theta_m$ is used, and no gradient passes to it.
 # In the brackets of one modality the decoders are held fixed.
 #
@@ -702,9 +703,9 @@ var = (posterior * (z - mean) ** 2).sum()
 two = {"JMVAE": (mean.item(), var.item())}  # those of the average
 
 
-def best_gaussian(log_px, start):
-    """Maximise E_q[log p(x | z)] - KL(q || p) over mean and variance."""
-    phi = torch.tensor([start, -1.0]).double().requires_grad_()
+def top_from(log_px, start):
+    """Climb E_q[log p(x | z)] - KL(q || p) from a mean and log variance."""
+    phi = torch.tensor(start).double().requires_grad_()
     optimiser = torch.optim.LBFGS(
         [phi], max_iter=100, line_search_fn="strong_wolfe"
     )
@@ -717,14 +718,20 @@ def best_gaussian(log_px, start):
         return value
 
     optimiser.step(loss)
-    return phi[0].item(), phi[1].exp().item()
+    return -loss().item(), phi[0].item(), phi[1].exp().item()
+
+
+def best_gaussian(log_px):
+    """Mean and variance: there may be several tops, we keep the highest."""
+    starts = ((1.0, -3.0), (1.0, -1.0), (0.0, -1.0))
+    return max(top_from(log_px, start) for start in starts)[1:]
 
 
 # given x_1, the mean of x_2 is 0, and its likelihood averages to a parabola
-two["zeros"] = best_gaussian(
-    lambda z: log_size(z) - 0.5 * z**2 / 0.5**2, start=1.0
-)
-two["TELBO"] = best_gaussian(log_size, start=1.0)
+two["zeros"] = best_gaussian(lambda z: log_size(z) - 0.5 * z**2 / 0.5**2)
+two["TELBO"] = best_gaussian(log_size)
+for name, (mean_of_q, var_of_q) in two.items():
+    print(f"{name:5} mean {mean_of_q:.2f}, variance {var_of_q:.3f}")
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 grid = torch.linspace(-2.5, 2.5, 500, dtype=torch.float64)
@@ -736,13 +743,13 @@ for name, style in zip(OBJECTIVES, (SECOND, FIRST, FOURTH)):
 ax.set(xlabel="z", ylabel="density")
 legend(fig, ax)
 show(fig, alt="The exact belief has two narrow humps at plus and minus one. JMVAE's Gaussian is broad, covers both humps and has its peak between them. "
-     "TELBO's sits on one hump and ignores the other. The one trained with zeros is narrower than JMVAE's and peaks between the humps.",
-     caption="Three wrong answers of three kinds. TELBO's could as well sit on the left hump.")
+     "TELBO's sits on one hump and ignores the other. So does the one trained with zeros, a little nearer to the middle.",
+     caption="Three wrong answers. Those of TELBO and of the zeros could as well sit on the left hump.")
 
 # %% [markdown]
 # JMVAE covers both answers and the empty place between them.
 # TELBO picks one answer, and is sure.
-# The zeros sit between the answers and are surer than JMVAE, in the one place where $z$ is not.
+# The zeros pick one as well, and pull it towards the middle: that is where the average $x_2$ votes, which nobody saw.
 #
 # It is the old difference between the two directions of a divergence.
 # $\mathrm{KL}(p\,\|\,q)$ is large where $q$ misses what $p$ has; $\mathrm{KL}(q\,\|\,p)$ is large where $q$ has what $p$ misses.
@@ -817,7 +824,7 @@ for a, b in zip(alone, torch.autograd.grad(mine["TELBO"], decoders)):
 # %% [markdown]
 # ## Every bound against the truth
 #
-# How do these objectives lie to what they bound?
+# How far below its aim does each of these objectives lie?
 # We take our melon, keep the exact $q_m$, and give the *joint* encoder the right mean and a wrong variance.
 # Everything is computed without sampling.
 
@@ -884,7 +891,8 @@ show(fig, alt="Three objectives against a factor on the joint encoder's variance
 # There are cheaper answers.
 # Zeros need one encoder, and pay with its confidence.
 # The products and mixtures of the coming chapters need $M$.
-# For JMVAE, one can keep the encoders $q(z\mid x_{\setminus m})$ of all senses but one, which is what the variation of information of $M$ senses asks for, and stop there.
+# For JMVAE one can replace the single encoders by $M$ encoders $q(z\mid x_{\setminus m})$ of all senses but one, and stop there.
+# That is what the variation of information of $M$ senses asks for, $-\mathbb E\sum_m\log p(x_m\mid x_{\setminus m})$.
 
 # %%
 from mmvae_lite.networks import m2vae_networks
@@ -1022,7 +1030,8 @@ table(f"Spreads are shares of that of real pictures, n = {len(test)}", ["", *res
 # Then compare the columns of JMVAE and TELBO, which differ in nothing but the objective.
 # JMVAE keeps less of the same hand, and its joint ELBO is lower: it pays the tax.
 # TELBO, which pays none, keeps the most and has the best joint ELBO.
-# What JMVAE gets for its money is in the rows across.
+# What JMVAE gets for its money is in the rows across: beside TELBO, its mean follows the style of the first hand less, and its draws vary more.
+# They pay for that too, since a broader belief more often draws another digit.
 #
 # ### Who knows what
 #
@@ -1054,7 +1063,8 @@ show(fig, alt="One point for each latent dimension of two models, nats told by t
 # Some dimensions belong more to one hand than to the other.
 # Nobody asked for that, and nothing makes it clean; the chapters on private latents do it on purpose.
 #
-# The tax itself can be read off, too: the mean of $\mathrm{KL}(q\,\|\,q_1)$ is what the second hand adds to the first, {eq}`eq-jmvae-price`.
+# The tax itself can be read off, too.
+# It is the mean of $\mathrm{KL}(q\,\|\,q_1)$; if the encoders were exact, that would be what the second hand adds to the first, {eq}`eq-jmvae-price`.
 
 # %%
 added = {}
@@ -1201,7 +1211,8 @@ _ = write_result(
 #
 # **Which KL is it?**
 # JMVAE has the joint encoder on the left: $\mathrm{KL}(q\,\|\,q_m)$, an average over $q$.
-# Turn it round and $q_m$ looks for a mode of $q$, for each $x_2$ another one.
+# That pulls $q_1$ to the average of the joint beliefs over $x_2$, {eq}`eq-jmvae-optimum`.
+# Turned round, $\mathrm{KL}(q_m\,\|\,q)$ averages their *logarithms*, $q_1\propto\exp\mathbb E_{x_2\mid x_1}\log q$, and for the melon that is the belief of the zeros again, {eq}`eq-zero-gaussian`.
 #
 # **The third divergence.**
 # For three senses {cite:t}`korthals2019` print, in their equations 4 and 5, $p(z\mid b,c)$ twice; one of the two must be $p(z\mid a,b)$.
@@ -1242,7 +1253,7 @@ _ = write_result(
 # | use | when | think twice when |
 # |---|---|---|
 # | **zeros** | one network must do, and only the mean of $z$ is used | the variance is read, or items are drawn |
-# | **JMVAE** | two senses, complete training items, and draws from one sense should cover what is possible | style matters: it is taxed; or there are more than three senses |
+# | **JMVAE** | two senses, complete training items, and draws from one sense should cover what is possible | style matters: it is taxed; there are more than two senses |
 # | **TELBO** | the joint model must not be disturbed; encoders can be added later | a sense leaves several answers open; there are more than two senses |
 # | an encoder for every set | few senses, and every set must be sharp | $M$ is large: the number of encoders doubles with each |
 #
