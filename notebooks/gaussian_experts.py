@@ -223,8 +223,8 @@ show(fig, alt="Densities over z. Two wide curves are the reports of two instrume
 # \end{aligned}
 # $$ (eq-agreement)
 #
-# $Z$ is large when the means are close, measured in units of the experts' joint spread.
-# It falls when they disagree.
+# For given variances, $Z$ is largest when the means agree.
+# It falls as they move apart, measured in units of the experts' joint spread $\sqrt{v_1+v_2}$.
 # So the disagreement is not in the product; it is in the number that we threw away.
 
 # %% [markdown]
@@ -261,14 +261,14 @@ show(fig, alt="Densities over z. Two wide curves are the reports of two instrume
 # Now the picture is clear.
 # Each report already contains the prior.
 # So the plain product contains it $|S|$ times, and the product with one more prior $|S|+1$ times.
-# Every extra prior adds precision that no reading has earned, and pulls the mean towards zero.
+# Every extra prior adds precision that no reading has earned, and pulls the mean towards the prior's.
 
 # %% [markdown]
 # ### MVAE's way: let the network report the likelihood
 #
 # {cite:t}`wu2018` avoid the division.
 # They let the network put out only what its own modality adds: a Gaussian $\tilde q_m(z)\propto p(z\mid x_m)/p(z)$, with precision $\tilde T_m$.
-# By {eq}`eq-bayes` that is the likelihood $p(x_m\mid z)$, read as a density of $z$.
+# By {eq}`eq-bayes` that is the likelihood $p(x_m\mid z)$, scaled so that it is a density of $z$.
 # With $q_m\propto\tilde q_m\,p$ the quotient cancels, and the prior joins as one more expert:
 #
 # $$
@@ -303,9 +303,9 @@ show(fig, alt="Densities over z. Two wide curves are the reports of two instrume
 # \sum_{m\in S}T_m\;>\;(|S|-1)\,T_0 .
 # $$ (eq-proper)
 #
+# It suffices that no expert is vaguer than the prior.
 # Exact posteriors of LG3 always satisfy this, because each is sharper than the prior.
 # A network's output may not.
-# It suffices that no expert is vaguer than the prior.
 # MVAE's form gives that for free: $\tilde T_m>0$ means $T_m=T_0+\tilde T_m>T_0$.
 #
 # The library refuses an improper quotient with an error instead of clamping its precision, because a clamped one is nobody's posterior.
@@ -381,7 +381,7 @@ print(f"log Z by quadrature {by_grid:.6f}, by the formula {by_formula:.6f}")
 # %% [markdown]
 # ## All of LG3, in numbers
 #
-# To compare two Gaussians we use the Kullback-Leibler divergence, here from an answer $q$ to the exact posterior $p$:
+# To compare two Gaussians we use the Kullback-Leibler divergence $\mathrm{KL}(q\,\|\,p)=\mathbb E_q\log\frac qp$, here from an answer $q$ to the exact posterior $p$:
 #
 # $$
 # \begin{aligned}
@@ -421,8 +421,8 @@ assert max(float(v) for row in rows for v in row[-2:]) < 1e-12
 #
 # The table hides how fast the error grows.
 # Take a world of many *weak* instruments, each barely better than the prior.
-# We draw readings and a hidden $z$ that fits them.
-# Then we ask how often $z$ lies in the central interval that should hold it nine times out of ten.
+# We draw readings, and then a hidden $z$ from their exact posterior.
+# Then we ask how often $z$ lies in the interval around an answer's mean that should hold it nine times out of ten.
 # This share is the **coverage**.
 
 # %%
@@ -458,7 +458,7 @@ show(fig, alt="Coverage of the nine-in-ten interval against the number of modali
 
 # %% [markdown]
 # Every added modality brings another copy of the prior, and the plain product mistakes the copies for evidence.
-# With many weak instruments its interval misses the truth most of the time.
+# At the right end of the figure its interval misses the truth most of the time.
 # The quotient keeps its promise at any number.
 #
 # ### The normaliser knows the evidence
@@ -519,7 +519,7 @@ show(fig, alt="Two wide experts near minus one, a narrow outsider at three. The 
 
 # %% [markdown]
 # In the figure the outsider holds ten votes and each of the other two holds one.
-# The product moves to the outsider, to a place that the others find almost impossible.
+# The product moves most of the way to the outsider, to a place that the others find almost impossible.
 # It does not look worried: it is narrower than any of the three.
 # Only $\log Z$, which falls down the table, says that something is wrong.
 # (The mixture in the figure is the other way to combine experts; we come to it below.)
@@ -800,7 +800,7 @@ check("poe-agreement", log_agreement).require()
 # :label: ex-poe-calibrate
 #
 # An expert has reported `means` and `variances` for many items, and for these items the hidden values `z` are known (all of shape `[n]`).
-# Return the one factor by which its variances must be multiplied to be honest.
+# Return the one factor by which all its variances must be multiplied so that they are honest on average.
 # What is its $\kappa$ in {eq}`eq-kappa`?
 # ```
 #
