@@ -266,7 +266,8 @@ show_crossings(
 #
 # ### The objective
 #
-# Any $S$ gives a valid bound, on $\log p(x_S)$.
+# Write $\mathrm{ELBO}(S)$ for the bound of the set $S$.
+# Any $S$ gives a valid bound, on its own $\log p(x_S)$.
 # The failure above comes from using only one of them, the full set.
 # Let us see what it leaves open.
 # The joint bound depends on the product $\tilde q_1\tilde q_2$ alone, and a product does not determine its factors.
@@ -289,11 +290,12 @@ show_crossings(
 # $$ (eq-mvae-loss)
 #
 # This is the **sub-sampled** objective.
+# The weights $\lambda_m$ of the modalities and $\beta$ of the divergence are ours to choose, and so is the number $k$ of random sets.
 # A random set $S_j$ has between two and $M-1$ members; with $M=2$ there is none, and three bounds are added.
-# Each rebuilds only what it has seen.
-# With weights $\lambda_m=\beta=1$ every summand is a true bound; the pitfalls below say what other weights do.
+# Each bound rebuilds only what it has seen.
+# With $\lambda_m=\beta=1$ every summand is a true bound; the pitfalls below say what other weights do.
 # The sum is not one bound on one evidence.
-# It is a compromise between three.
+# It is a compromise between three evidences.
 #
 # An item without a label needs no special case: the sets that hold the label lose it, and what is left of each set is trained.
 # In the library this is `loss(batch, observed=...)`, where every term is averaged over the items that have it.
@@ -373,7 +375,7 @@ show(fig, alt="Three panels over the epochs, in nats. The reconstruction of the 
      "the prior grows; it is smallest for the label alone.", caption=f"Unweighted terms in nats, mean over the training items. {source}")
 
 # %% [markdown]
-# The picture costs over a hundred nats and the label almost none, which is why the label has a weight.
+# The picture costs many nats and the label almost none, which is why the label has a weight $\lambda_m$ above one.
 # The label alone moves the posterior least from the prior: it says which digit, not which handwriting.
 #
 # ### What it invents
@@ -563,7 +565,7 @@ LatentExplorer(
 # \end{gathered}
 # $$ (eq-iwae)
 #
-# The average inside is an unbiased estimate of the evidence, whatever $q$ is, as long as it reaches wherever the posterior does.
+# The average inside is an unbiased estimate of the evidence, whatever $q$ is, as long as $q$ is positive wherever the posterior is.
 # The logarithm of an estimate is low on average, and less so the better the estimate is.
 # This holds for every set $S$, so we can ask for the evidence of pictures and for that of pairs.
 
@@ -624,8 +626,8 @@ def show_sweep(name):
     fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center")
     one = next(iter(runs.values()))[0]
     show(fig, alt=f"Shares that are right against the number of latent dimensions, on {one['data']['name']}. The label from both "
-         "modalities and the label read off by neighbours stay high. The label from the picture alone and the picture from the "
-         "label alone are good with few dimensions; with more, the seeds scatter and some fall far below.",
+         "modalities and, from four dimensions on, the label read off by neighbours stay high. The label from the picture alone and the "
+         "picture from the label alone do well in every run with four dimensions; with more, the seeds scatter and some fall far below.",
          caption=f"{one['data']['name']}. A dot is a seed, a line the mean of seeds. Precomputed.")
 
 
@@ -1022,7 +1024,7 @@ check("mvae-weight", best_q).require()
 # ## Further reading
 #
 # {cite:t}`wu2018` is the paper of this chapter; its section 2 has the product with the prior and the sub-sampled objective.
-# {cite:t}`suzuki2016` and {cite:t}`vedantam2018` train one more encoder per set instead.
+# {cite:t}`suzuki2016` and {cite:t}`vedantam2018` train a joint encoder beside the single ones instead.
 # {cite:t}`shi2019` argue for mixtures; the paragraph "MoE vs. PoE" in their section 3 is a good critique of products.
 # {cite:t}`lee2020` and {cite:t}`daunhawer2021` keep the product for what is shared and add private latents.
 # The bound {eq}`eq-elbo` is due to {cite:t}`kingma2014` and {cite:t}`rezende2014`, and {eq}`eq-iwae` to {cite:t}`burda2016`.
