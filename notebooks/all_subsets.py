@@ -51,13 +51,13 @@ from mmvae_lite.networks import m2vae_networks
 # A robot has two poor sensors and a world of ten things.
 # One sensor, $w$, puts the things on a circle, two of them in the same place.
 # The other, $x$, puts them in a square, where three of them share one place and two share another.
-# Neither sensor can tell all ten apart; together they tell more.
+# Neither sensor can tell all ten apart; together they can.
 # This didactic set is by {cite:t}`korthals2019`.
 #
 # Suppose that only $x$ reports, from the place that three things share.
 # What will $w$ say?
 # One of three places on the circle, and nothing in between.
-# We train a joint encoder on both sensors, hide one now and then behind zeros as in the [last chapter](joint_encoders.ipynb), and ask it.
+# We train a joint encoder on both sensors, hide one now and then behind zeros as in the chapter on [joint encoders](joint_encoders.ipynb), and ask it.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the data and the networks", "code_prompt_hide": "Hide the data and the networks"}
 from mmvae_lite.data import mog
@@ -173,15 +173,15 @@ show_imagined(
 )
 # %% [markdown]
 # The model is sure where nobody could be.
-# The last chapter says why: a belief that was trained with zeros is as sharp as if nothing were missing.
-# The other recipes had an encoder for each single sense.
+# The chapter on joint encoders says why: a belief that was trained with zeros is as sharp as if nothing were missing.
+# The other recipes of that chapter had an encoder for each single sense beside the joint one.
 # With two senses that is every set there is.
 # With three, pairs are missing.
 #
 # So give each set its own encoder, and train all of them.
 # But on what?
 # Each set $S$ has an ELBO of its own.
-# Adding them up, as MVAE does, gives a sum that aims at no evidence in particular, in which a set counts as much as any other.
+# Adding them up, as [MVAE](mvae.ipynb) does, gives a sum that aims at no evidence in particular, in which a set counts as much as any other.
 # Is there a choice of weights for which the whole is again about $\log p(x)$, one number for one model?
 # **M²VAE** answers: yes, exactly one that treats all senses alike.
 # The weights are those by which game theory has been dividing profits since the fifties.
@@ -221,7 +221,7 @@ show_imagined(
 #
 # This is an identity; nothing has been lost.
 # The first bracket asks for the two single evidences, and single encoders bound them.
-# The second is the variation of information of the last chapter, {eq}`eq-vi`, and the joint encoder bounds it, {eq}`eq-vi-bound`.
+# The second is, on average and with the other sign, the variation of information, {eq}`eq-vi`; the joint encoder bounds it, {eq}`eq-vi-bound`.
 #
 # ### Any set
 #
@@ -263,7 +263,7 @@ show_imagined(
 # \end{aligned}
 # $$ (eq-three-weights)
 #
-# Pairs count *less* than triples and than singles.
+# Pairs count *less* than the triple, and less than single senses.
 # That looks odd, until one sees how they are reached.
 #
 # ### Any number of senses
@@ -536,8 +536,9 @@ print(f"the recursion {ours:.9f}, the library {theirs:.9f}")
 #
 # Does $\beta=1$ prevent that?
 # For an ordinary item it does.
-# But the total then bounds $\sum_S\omega(S)\log p(x_S)$, a weighted sum over *all* evidences.
-# If the senses contradict each other, the joint evidence is far below the single ones, and the sum of all may lie above the joint one alone.
+# Each $J(S)$ is then at most the ELBO of $S$, because its mutual divergences only take away.
+# So the total is a lower bound of $\sum_S\omega(S)\log p(x_S)$, a weighted sum over *all* evidences, and not of $\log p(x)$.
+# If the senses contradict each other, the joint evidence is far below the single ones, and the weighted sum may lie above the joint one alone.
 #
 # We let an optimiser loose on the encoders of one item, for the first two senses of the melon.
 # The melon gets a Gaussian $q_1$, $q_2$ and $q_{12}$ of its own, and they climb as high as they can.
@@ -600,7 +601,7 @@ show(fig, alt="The highest value of the objective minus the log evidence, for me
 # For data drawn *from the model itself* there is good news.
 # Take the average over $x\sim p(x)$.
 # Each $\tilde p(x_m\mid x_R)$ is a density of $x_m$, and no density beats the true conditional on average, {eq}`eq-crossing-average`.
-# Put this into every term of {eq}`eq-m2vae`:
+# Put this into every term of {eq}`eq-m2vae`, with $\alpha=1$:
 #
 # $$
 # \begin{aligned}
@@ -726,8 +727,9 @@ table("Mean distance below log p(x) with exact encoders, in the world of the mel
 
 # %% [markdown]
 # JMVAE compares the belief from everything with that from single senses, and pays for the whole distance at once.
-# M²VAE goes down the lattice in small steps, each with a small weight, and charges for them against the prior.
-# Stopping after one step, at the encoders of all senses but one, is cheapest, and leaves single senses without an answer.
+# M²VAE goes down the lattice in small steps, and with exact encoders the mutual divergences of these steps cost nothing: they belong to the conditional evidences.
+# What it pays at $\beta=1$ are the inserted divergences to the prior, each with a small weight.
+# Stopping after one step, at the encoders of all senses but one, is cheaper than both, and leaves single senses without an answer.
 # TELBO is not in the table: with exact encoders its brackets are tight, and they aim at another sum.
 #
 # ### And for our melon
@@ -847,7 +849,7 @@ table(f"Nats per pair, mean over n = {len(test)} test pairs; densities of data s
 
 # %% [markdown]
 # The two last columns are the crossings, and what the chapter is about.
-# Nobody reaches the mixture: a Gaussian belief in a plane cannot have three humps.
+# Nobody reaches the mixture: a Gaussian belief has one hump, and a continuous decoder cannot tear it into three.
 # But the model with zeros falls far behind where it imagines $w$, as the first picture announced.
 # tVAE does better, and M²VAE better still in both directions.
 # In the figure, draws of tVAE stray into the ring, where no thing lives, and those of M²VAE keep closer to it.
@@ -1002,7 +1004,7 @@ print(f"1/6 pairs + 1/3 L_3M  {pairs / 6 + conditionals / 3:.4f}  (printed)")
 # We say the same with a decoder of standard deviation $\frac1{20}$, close to the sensors' own noise, and keep $\beta=1$.
 #
 # **Not a measure.**
-# The value of the objective is neither an evidence nor always below one.
+# The value of the objective is not an evidence, and not always below the one that it aims at.
 
 # %% [markdown]
 # ## When to use it, when not
@@ -1127,7 +1129,7 @@ check("subsets-shapley", shares).require()
 #
 # In a linear-Gaussian world with weights `w` and variances `s2`, any number of senses, all encoders are exact.
 # How far below $\log p(x)$ is M²VAE with $\alpha=\beta=1$, on average over the data?
-# Compare with the price of JMVAE in the last chapter: which is dearer when there are many senses that all say the same?
+# Compare with the price of JMVAE, {eq}`eq-jmvae-price`: which is dearer when there are many senses that all say the same?
 # ```
 #
 # ```{admonition} Hint
@@ -1174,8 +1176,9 @@ check("subsets-gap", price_of_m2vae).require()
 #
 # ```{admonition} Hint
 # :class: dropdown tip
-# Which of the three beliefs is paid twice for being near the truth, once by $J(12)$ and once too little by its own ELBO?
-# Move the single ones towards the joint one, and make them narrower.
+# A single belief that leaves its exact place loses in its own ELBO, at first very little.
+# If it comes nearer to $q_{12}$ meanwhile, $J(12)$ gains at once.
+# So move the single ones towards the joint one, and make them narrower.
 # ```
 
 # %% tags=["exercise"]

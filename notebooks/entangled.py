@@ -183,7 +183,7 @@ strips({"digit": sevens, "garment": generate(decoders["garment"], path, seven)},
 # And in *every* class, the latents fill the same prior.
 # That is the point: the latent spaces of the two models can be laid on top of each other, although the models never met.
 #
-# The paper takes two latent dimensions and "the idea of the β-VAE" {cite:p}`higgins2017`; its program has $\beta=4$.
+# The paper takes two latent dimensions and follows the β-VAE {cite:p}`higgins2017`; its program has $\beta=4$.
 #
 # ### Superimpose and cut
 #
@@ -254,7 +254,7 @@ table(
 # | me-MNIST | the same | $H(C)$ |
 # | m-MNIST | original | $H(C)$ |
 #
-# (The paper has seven names for these sets; we keep three.)
+# (The paper has several names for each of these sets; we keep one.)
 #
 # ### About ten lines of code
 
@@ -357,7 +357,7 @@ EntangledSlider(
 # %% [markdown]
 # ## A test that tells them apart
 #
-# The authors write that continuity "is hardly measurable", and compare models instead.
+# The authors doubt that continuity can be measured, and compare models instead.
 # But {eq}`eq-entangled` can be tested, and with almost no assumption.
 # The idea is {eq}`eq-shuffle` itself.
 #
@@ -451,21 +451,22 @@ show(fig, alt="A narrow histogram of the statistic over random shuffles, around 
 # %% [markdown]
 # ### Does the test keep its promise?
 #
-# For me-MNIST the hypothesis is true, so {eq}`eq-shuffle-level` predicts the p-values of many such sets exactly: all of $\frac1{R+1},\dots,1$ equally often.
+# For me-MNIST the hypothesis is true, so {eq}`eq-shuffle-level` predicts the p-values of many such sets exactly: all of $\frac1{R+1},\dots,1$ are equally probable.
 # And in between lies a world that we can dial.
 # Give digit and garment latents $u$ and $w$ with the correlation $\rho$ in each of the two coordinates.
-# They share
+# These latents share
 #
 # $$
 # I(u;w)=-\log(1-\rho^2)
 # $$ (eq-dialled)
 #
 # nats (two coordinates, each with half of that), from none at $\rho=0$ to arbitrarily much.
-# At $\rho=1$ it is e-MNIST.
+# The pictures, made from them, share at most that within a class.
+# At $\rho=1$ both are made from one latent, as in e-MNIST.
 
 # %%
 def dialled(rho, n, g):
-    """n pairs of one class of latents correlated by rho, in two classes."""
+    """n pairs in each of two classes, from latents correlated by rho."""
     C = torch.tensor([3, 8]).repeat_interleave(n)
     u, free = torch.randn(2, len(C), 2, generator=g)
     w = rho * u + (1 - rho**2) ** 0.5 * free
@@ -514,9 +515,9 @@ for i, (n, values) in enumerate(power.items()):
 bottom.axhline(1 / (orders + 1), color=MUTED, linewidth=1, linestyle=":")
 bottom.set(xlabel="correlation of the latents, ρ", ylabel="share of alarms", ylim=(0, 1.03))
 fig.legend(*bottom.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-show(fig, alt="Above, a bar chart of p-values over many sets without entanglement, all bars of about the same height, along a dashed line. Below, the share of alarms against the correlation of the latents, for twenty and eighty pairs: "
-     "it starts at the promised level and rises to one, earlier with more pairs.",
-     caption="Above, p-values where nothing is shared: uniform, as proven (dashed). Below, how often the test sees a correlation between the latents; the dotted line is the promised rate of false alarms.")
+show(fig, alt="Above, a bar chart of p-values over many sets without entanglement, bars that scatter around a dashed line. Below, the share of alarms against the correlation of the latents, for twenty and eighty pairs: "
+     "it starts near the promised level and rises towards one, earlier with more pairs.",
+     caption="Above, p-values where nothing is shared: they scatter around the uniform level that was proven (dashed). Below, how often the test sees a correlation between the latents; the dotted line is the promised rate of false alarms.")
 
 # %% [markdown]
 # The price of no assumptions is that the test says *whether*, not *how much*.
@@ -656,7 +657,7 @@ table(
 )
 
 # %% [markdown]
-# The second column has a known answer.
+# The second column has a known answer on me-MNIST.
 # The *share predicted* is the part of a garment's variation within its class that the model foresees from the digit:
 #
 # $$
@@ -664,7 +665,8 @@ table(
 # $$ (eq-share-predicted)
 #
 # If $a$ and $b$ are independent given the class, no guess is better than the class mean, and the share is at most zero in expectation.
-# On me-MNIST every model must stay at or below zero; how far below says how badly it guesses.
+# Here $\hat b(a)$ is the model's guess from the digit, and $\bar b_C$ the mean garment of the class.
+# But for chance, every model must stay at or below zero on me-MNIST; how far below says how badly it guesses.
 # On e-MNIST it can come close to one.
 #
 # ### In pictures
@@ -729,7 +731,8 @@ table(
 )
 
 # %% [markdown]
-# The last column is one where a pair is no closer than any two of its class, as it must be for me-MNIST.
+# The last column is one where a pair is no closer than any two of its class.
+# But for chance it must be so for me-MNIST.
 
 # %% [markdown]
 # ## Our numbers and the paper's
@@ -752,8 +755,10 @@ table(
 # Ours are small dense networks.
 # What can be compared is the sign of the gap between the two columns, and it is the same; its size depends on how much the garments of a generator vary.
 #
-# The three models of the paper, JMVAE-Z, tVAE and M²VAE, recorded with `python book/results/make_entangled_sweep.py`, and with the paper's sizes where such runs exist.
+# The tables below have the three models of the paper, JMVAE-Z, tVAE and M²VAE.
+# They were recorded with `python book/results/make_entangled_sweep.py`; the last table has runs at the paper's sizes, where they exist.
 # (tVAE has an encoder for each picture, and M²VAE one for every set of them; see the chapters on joint encoders and on all subsets.)
+# Read a gap together with its two columns: a share has a large gap, too, where a model guesses worse than the class mean on me-MNIST.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this table", "code_prompt_hide": "Hide the code of this table"}
 from mmvae_lite.results import RECORDED, read_result
@@ -804,7 +809,7 @@ table("Bound of a test pair in nats, at the paper's sizes", COLUMNS, gap_rows("{
 # **The test set has seen the latents.**
 # The seventy thousand pairs come from seven thousand latents.
 # If pairs are held out at random, nearly every test latent was seen in training in other classes.
-# On this page whole latents are held out.
+# On this page all test pairs come from latents that were not used in training.
 #
 # **Entanglement is not truth.**
 # Which change of a sneaker belongs to which change of a seven?
@@ -929,6 +934,7 @@ check("entangled-p-value", p_value).require()
 #
 # Pictures come from finite sets.
 # `p[c, i, j]` is the probability that the class is `c` and that the pair shows the `i`-th digit and the `j`-th garment *of that class*; pictures of different classes are different pictures.
+# No entry is zero.
 # Return $I(a;b\mid C)$ and $I(a;b)$, in nats.
 # ```
 #
@@ -983,8 +989,9 @@ def not_booked(mean, logvar):
     return 0.5 * ((2 * logvar).exp() - logvar.exp() - logvar).sum(-1)
 
 
-# Zero at logvar = 0. For a sharp posterior, logvar = -4, it is about two
-# nats a dimension: the code carries more than the objective knows of.
+# Zero at logvar = 0 only, and positive elsewhere. For a sharp posterior,
+# logvar = -4, it is about two nats a dimension: the code carries more than
+# the objective knows of.
 check("entangled-variance-bug", not_booked).require()
 
 # %% [markdown]

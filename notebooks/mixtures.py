@@ -224,7 +224,7 @@ show_crossings(
 # %% [markdown]
 # The handwritten digit is rebuilt well.
 # But the house number drawn for it is not that digit, and for very different house numbers the model writes nearly the same one.
-# The reason is the one of the [last chapter](mvae.ipynb): the product was trained on pairs, and nothing asked either expert to stand alone.
+# The reason is the one of the chapter on [MVAE](mvae.ipynb): the product was trained on pairs, and nothing asked either expert to stand alone.
 # MVAE answers with more bounds, one for each sense alone.
 # {cite:t}`shi2019` answer with another way to combine experts: a **mixture**.
 # It has no joint expert at all.
