@@ -1144,7 +1144,7 @@ table(f"Two witnesses. {source}", columns, rows, digits=3)
 # %% [markdown]
 # ## Our numbers and the paper's
 #
-# The paper makes three statements about its concrete product.
+# The paper makes three statements about its concrete product, and its program a fourth.
 # They are mathematics, so no training and no stand-in is involved.
 #
 # | {cite:t}`lee2020` | what we find |

@@ -249,7 +249,7 @@ show_crossings(
 # ### What a mixture is sure of
 #
 # Let expert $m$ have mean $\mu_m$ and variance $v_m$.
-# A draw comes from one of them, so its mean is the mean of the means, and its variance is the average width plus the disagreement:
+# Each of the $M$ experts speaks with probability $1/M$, so the mean of a draw is the mean of the means, and its variance is the average width plus the disagreement:
 #
 # $$
 # \begin{aligned}
@@ -322,7 +322,7 @@ show(fig, alt="Mean log-density of the true latent against the factor on one exp
      caption="LG3 with all three senses. Left of one, expert 1 is overconfident.")
 
 # %% [markdown]
-# Around $\kappa=1$ the experts are honest, and the product is the exact posterior.
+# At $\kappa=1$ the experts are honest, and the product is the exact posterior.
 # The distance down to the mixture is the **price** of taking turns.
 # To the left the product falls without end, and the mixture never falls below its floor: that is the **insurance** which the price pays for.
 # {cite:t}`shi2019` argue that training makes experts miscalibrated and the insurance worth its price.
@@ -818,7 +818,8 @@ for name, model in models.items():
 #   - {paper}`dmvae-d:table-1:mvae/joint`
 # :::
 #
-# Two groups ran the same baseline with the same public code, and one found several times the coherence of the other.
+# Two groups ran the same baseline: {cite:t}`shi2019` with its authors' public code, {cite:t}`daunhawer2021` with a program of their own.
+# The second found several times the coherence of the first.
 #
 # Ours, on the stand-ins made plain, **not comparable** with any of them:
 #
