@@ -19,6 +19,7 @@
 # ```{admonition} Before you start
 # :class: note
 # You need expectations, Jensen's inequality, the chain rule, the density of a Gaussian, and a little PyTorch.
+# The world LG3 comes from the [first chapter](solvable_world.ipynb).
 # Nothing large is trained here, and one CPU core is enough.
 # With pen and paper, take an afternoon for the derivations.
 # ```
@@ -283,7 +284,8 @@ show(fig, alt="Two panels against the number of samples. Above, the bound rises 
 #
 # The loss in {eq}`eq-bounds-jensen` comes from the logarithm of a noisy estimate.
 # An average of $K$ independent weights is a less noisy estimate of the same thing.
-# Its logarithm is the **importance-weighted** bound of {cite:t}`burda2016`, which {eq}`eq-iwae` states for any set of modalities:
+# The mean of its logarithm is the **importance-weighted** bound of {cite:t}`burda2016`, who call their model an importance-weighted autoencoder, IWAE.
+# ({eq}`eq-iwae` has it for any set of modalities.)
 #
 # $$
 # \begin{aligned}
@@ -479,7 +481,7 @@ show(fig, alt="The gap between log-evidence and bound against the number of samp
 # It closes only when all experts cover equal shares of the posterior.
 # That is the equal voice in numbers: a model trained on the loose bound pays for experts that leave the work to others.
 #
-# All of this can be seen on LG3, {eq}`eq-linear-gaussian`, with the exact unimodal posteriors as experts.
+# All of this can be seen on LG3, {eq}`eq-melon`, with its exact *unimodal* posteriors as experts: those given one reading each.
 
 # %% tags=["setup"]
 def lg3_log_joint(z):

@@ -66,8 +66,7 @@ from mmvae_lite.experts import (
 # The models MVAE {cite:p}`wu2018` and DMVAE {cite:p}`daunhawer2021,lee2020` are built on it.
 #
 # We try it in a world where the truth is known.
-# It is called LG3.
-# It is linear and Gaussian, and it has three modalities:
+# It is LG3, the world of the melon in the [first chapter](solvable_world.ipynb): linear and Gaussian, with three modalities.
 #
 # $$
 # \begin{gathered}
@@ -78,7 +77,7 @@ from mmvae_lite.experts import (
 # $$ (eq-linear-gaussian)
 #
 # In this world Bayes' rule has a closed form, for one reading and for several.
-# Our readings are $x=(1,\tfrac32,-\tfrac12)$.
+# Our readings are again $x=(1,\tfrac32,-\tfrac12)$.
 # We let two instruments, the first and the third, report their exact posteriors.
 # Then we multiply, in three ways that the literature uses, and compare with the exact posterior given both readings.
 

@@ -190,8 +190,8 @@ print(f"  drawn from form and zeros: {read_right(from_zeros):.3f}")
 #
 # Three papers mend this in three ways.
 # Train with empty sheets now and then.
-# Or add an encoder for each single picture, and pull it towards the joint one: this is **JMVAE** {cite:p}`suzuki2016`.
-# Or train those encoders on bounds of their own: this is **TELBO** {cite:p}`vedantam2018`.
+# Or add an encoder for each single picture, and pull it towards the joint one: this is **JMVAE**, the joint multimodal VAE {cite:p}`suzuki2016`.
+# Or train those encoders on bounds of their own: this is **TELBO**, the triple ELBO {cite:p}`vedantam2018`.
 # They look alike, and they do not learn the same thing.
 #
 # **After this chapter you can**
@@ -207,7 +207,7 @@ print(f"  drawn from form and zeros: {read_right(from_zeros):.3f}")
 # ## What we are after
 #
 # The graph is {eq}`eq-graph`, one latent for all modalities.
-# The **joint ELBO** is {eq}`eq-elbo` with an encoder that reads everything:
+# The **joint ELBO** is that of {eq}`eq-gap`, split into likelihoods and prior, with an encoder that reads everything and a weight $\lambda_m$ for each modality:
 #
 # $$
 # \begin{aligned}

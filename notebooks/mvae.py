@@ -218,7 +218,7 @@ show_crossings(
 # Begin with one modality $x$ and one latent $z$.
 # The decoder gives $p(x\mid z)$, the prior is $p(z)=\mathcal N(0,I)$.
 # We want the evidence $p(x)=\int p(x\mid z)\,p(z)\,dz$ to be large, and cannot do the integral.
-# So we take a density $q(z\mid x)$ that we can sample from, and write the exact identity
+# So we take a density $q(z\mid x)$ that we can sample from, and write the exact identity {eq}`eq-gap` once more:
 #
 # $$
 # \begin{aligned}
@@ -551,7 +551,7 @@ LatentExplorer(
 # ## How likely is a picture?
 #
 # The bound tells how well we do only if we know how loose it is.
-# Importance sampling gives a better one {cite:p}`burda2016`.
+# Importance sampling gives a better one {cite:p}`burda2016`; the chapter on [bounds](bounds.ipynb) has the proofs.
 # Draw $K$ latents instead of one, and average their *importance weights* $r_i$ before the logarithm; here $\lambda_m=\beta=1$:
 #
 # $$

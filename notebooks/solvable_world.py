@@ -303,7 +303,8 @@ show(fig, alt="Two graphs. Left: one latent z above, three observed modalities b
 #
 # ### How much a sense tells
 #
-# How many nats do we learn about $z$ when we look?
+# How much do we learn about $z$ when we look?
+# We count in **nats**, the unit of information for natural logarithms.
 # The entropy of a Gaussian of variance $v$ is $\tfrac12\log(2\pi e\,v)$.
 # Before, the variance is $1$; after, it is $1/T_S$, whatever the readings are.
 # The difference is the **mutual information**:
@@ -402,7 +403,8 @@ table("What each sense adds, in nats", ["sense", "alone", "as the last of three"
 # $$ (eq-shared-information)
 #
 # The first line is the **total correlation**: how far the modalities are from being independent.
-# It equals $\mathrm{KL}\big(p(x_S)\,\|\,\prod_mp(x_m)\big)$, hence the sign.
+# It equals $\mathrm{KL}\big(p(x_S)\,\|\,\prod_mp(x_m)\big)$, where $\mathrm{KL}(p\,\|\,q)=\mathbb E_p\log\frac pq$ is the **Kullback-Leibler divergence**.
+# A divergence is never negative, hence the sign.
 # The second line reads: *what is said more than once*.
 # Nothing Gaussian was used.
 # In every world with the graph {eq}`eq-graph`, the senses repeat each other exactly as much as they depend on each other.
@@ -703,8 +705,8 @@ table("Two worlds", ["", "with private latents", "without"], [
 # \end{aligned}
 # $$ (eq-gap)
 #
-# A Kullback-Leibler divergence is never negative.
-# So the first term, the **evidence lower bound** or ELBO, lies below the evidence, and the *gap is a divergence*: how wrong $q$ is about $z$.
+# A divergence is never negative.
+# So the first term, the **evidence lower bound** or ELBO, is at most the evidence, and the *gap is a divergence*: how wrong $q$ is about $z$.
 # Nothing was assumed about the model.
 # The only trouble is that in a real model we see the ELBO and never the gap.
 #
