@@ -40,7 +40,7 @@ def generator_network(latent_dim: int = 2, classes: int = 10, hidden: int = 256)
 
 
 def generator_cvae(modality: str, latent_dim: int = 2, classes: int = 10, beta: float = 4.0) -> CVAE:
-    """The conditional autoencoder around `generator_network`, as it was trained: beta 4 as in the paper."""
+    """The conditional autoencoder around `generator_network`, as it was trained: beta 4 as in the authors' program."""
     merge = nn.Sequential(mlp([784 + classes, 512, 256], nn.SiLU), nn.SiLU())
     encoder = ConditionalEncoder(nn.Flatten(), merge, 256, latent_dim)
     return CVAE(encoder, generator_network(latent_dim, classes), BernoulliLikelihood(), latent_dim, classes, modality=modality, beta=beta)

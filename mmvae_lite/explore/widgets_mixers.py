@@ -315,7 +315,7 @@ class EntangledSlider(Decoded):
         latents: where to begin, [2].  label: the class to begin with.
         name, image_shape, alt: as in `LatentExplorer`.
 
-    `z`, `label` and `mixed` (every modality after the first gets a latent of its own, as in m-MNIST) follow the page.
+    `z`, `label` and `mixed` (every modality after the first gets a latent of its own, as in me-MNIST) follow the page.
     Raises BadInput, a ValueError that names the argument; ValueError for a layer that the page cannot run.
     """
 
