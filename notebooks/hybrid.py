@@ -191,7 +191,7 @@ def show_wishes(grids, alt, caption, photos=PHOTOS):
             left.text(0.5, 0.5, "drawn", rotation=90, ha="center", va="center", transform=left.transAxes)
         else:
             left.imshow(mosaic(photos[:, None]), cmap="gray", vmin=0, vmax=1)
-        right.imshow(mosaic(grids[name]), cmap="gray", vmin=0, vmax=1, aspect="auto")
+        right.imshow(mosaic(grids[name]), cmap="gray", vmin=0, vmax=1, aspect="auto", interpolation="none")
         right.set_xticks([28 * c + 13.5 for c in range(10)], range(10))
         for ax in (left, right):
             ax.set_yticks([])
@@ -1250,7 +1250,7 @@ def face_model():
 
 
 faces, card = load_network("dmvae-l-small-faces", face_model)
-fresh = drawn_faces(8, seed=77)  # never seen in training
+fresh = drawn_faces(6, seed=77)  # never seen in training
 photos = nn.functional.avg_pool2d(fresh.batch["image"] / 255, 2)
 truth = fresh.batch["attributes"]
 print(
@@ -1291,14 +1291,14 @@ for n in turned:
     flipped[:, n] = 1 - flipped[:, n]
     strips[f"{names[n]} turned"] = decoded(flipped, style)
 g = torch.Generator().manual_seed(seed)
-strips["style drawn"] = decoded(truth, torch.randn(8, 24, generator=g))
+strips["style drawn"] = decoded(truth, torch.randn(6, 24, generator=g))
 fig, axes = figure(5.4, 5.2, rows=len(strips))
 for ax, (name, images) in zip(axes, strips.items()):
     ax.imshow(images.permute(2, 0, 3, 1).flatten(1, 2).clamp(0, 1), aspect="auto", interpolation="none")
     ax.set(xticks=[], yticks=[])
     ax.set_ylabel(name, rotation=0, ha="right", va="center")
     ax.spines[:].set_visible(False)
-show(fig, alt="Rows of eight cartoon faces. On top faces that were drawn; below, what the model decodes from their own attributes and styles, blurred but recognisable. In four further rows one attribute is turned over in "
+show(fig, alt="Rows of six cartoon faces. On top faces that were drawn; below, what the model decodes from their own attributes and styles, blurred but recognisable. In four further rows one attribute is turned over in "
      "every face: smiling, eyeglasses, male and bangs, while skin and background stay. In the last row the attributes stay and the style is drawn from the prior: other skins, poses and backgrounds.",
      caption="Attributes are given, styles come from the face in the first row, and in the last row from the prior. Cartoon faces, 32 by 32; a stand-in for CelebA.")
 

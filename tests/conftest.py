@@ -23,13 +23,17 @@ def as_a_reader():
     yield
     config.update("jaxtyping_disable", False)
 
-#: Runs each line of its input, a program in JSON, and answers with what it printed.
+#: Runs each line of its input, a program with its environment in JSON, and answers with what it printed.
 ELSEWHERE = """
-import contextlib, io, json, sys
+import contextlib, io, json, os, sys
 for line in sys.stdin:
+    program, environment = json.loads(line)
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    os.environ.update(environment)
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
-        exec(json.loads(line), {})
+        exec(program, {})
     print(json.dumps(said.getvalue()), flush=True)
 """
 
@@ -42,7 +46,7 @@ def elsewhere():
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=Path(__file__).parents[1]) as process:
 
         def run(program: str) -> str:
-            print(json.dumps(program), file=process.stdin, flush=True)
+            print(json.dumps([program, dict(os.environ)]), file=process.stdin, flush=True)
             answer = process.stdout.readline()
             assert answer, f"the other process ended at {program!r}"
             return json.loads(answer)
