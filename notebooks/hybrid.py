@@ -1156,7 +1156,8 @@ first = held.classes[:10].argsort()  # the first ten are one of each class
 large_codes = held.posterior("label")["shared"].mode.flatten(1)[first]
 large_styles = held.posterior("image")["private/image"]
 
-apart = torch.cdist(large_styles.mean, large_styles.mean).fill_diagonal_(math.inf)
+means = large_styles.mean
+apart = torch.cdist(means, means).fill_diagonal_(math.inf)
 around = held.classes[apart.topk(5, largest=False).indices]
 read = (around.mode(-1).values == held.classes).float().mean()
 
