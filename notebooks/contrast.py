@@ -90,8 +90,10 @@ sizes["hidden"] = [512, 512] if paper else [100 if profile == "lite" else 32]
 
 data = noisy_digits(modalities=5 if paper else 3)
 NAMES = list(data.train.batch)
-items = {"smoke": (1280, 400), "lite": (10_000, 2000), "paper": (60_000, 10_000)}[profile]
-train, test = (part.evenly(n) for part, n in zip((data.train, data.test), items))
+items, asked = {
+    "smoke": (1280, 400), "lite": (10_000, 2000), "paper": (60_000, 10_000)
+}[profile]
+train, test = data.train.evenly(items), data.test.evenly(asked)
 judges = judges_for(data)
 counts = f"{len(train)} tuples to train on, {len(test)} to test on"
 source = f"{data.description}; {counts}."

@@ -75,8 +75,10 @@ from mmvae_lite.training import fit
 
 # %%
 data = noisy_digits(modalities=2)  # used without the noise
-items = {"smoke": (1280, 400), "lite": (10_000, 2000), "paper": (60_000, 10_000)}[profile]
-train, test = (part.evenly(n) for part, n in zip((data.train, data.test), items))
+items, asked = {
+    "smoke": (1280, 400), "lite": (10_000, 2000), "paper": (60_000, 10_000)
+}[profile]
+train, test = data.train.evenly(items), data.test.evenly(asked)
 NAMES = ("x1", "x2")
 judges = judges_for(data)
 judge = judges["x2"]

@@ -68,17 +68,14 @@ class Part:
 
     def first(self, n: int) -> "Part":
         """The first n tuples, or all of them if there are fewer."""
-        return Part(
-            {m: x if m in self.index else x[:n] for m, x in self.batch.items()},
-            None if self.classes is None else self.classes[:n],
-            {m: rows[:n] for m, rows in self.index.items()},
-            {name: x[:n] for name, x in self.facts.items()},
-            self.words,
-        )
+        return self._only(slice(n))
 
     def evenly(self, n: int) -> "Part":
         """n tuples spread evenly over all, or all of them if there are fewer: tuples may come class by class."""
-        rows = torch.linspace(0, len(self) - 1, min(n, len(self)), dtype=torch.float64).long()
+        return self._only(torch.linspace(0, len(self) - 1, min(n, len(self)), dtype=torch.float64).long())
+
+    def _only(self, rows: Int[Tensor, "taken"] | slice) -> "Part":
+        """The partition of these tuples; rows that tuples name by number are kept."""
         return Part(
             {m: x if m in self.index else x[rows] for m, x in self.batch.items()},
             None if self.classes is None else self.classes[rows],
