@@ -446,7 +446,7 @@ bound = partitioned_elbo(LG_PVAE, x, q)
 L = LG_PVAE.precision((0, 1))
 gap = 0.5 * (L.diagonal().log().sum() - torch.logdet(L))
 torch.testing.assert_close(evidence - bound, gap[None])
-table("The melon under the lamp, in nats", ["", ""], [
+table("The melon under the lamp", ["quantity", "nats"], [
     ["evidence", evidence], ["bound, best factorised q", bound],
     ["gap, by its formula", gap]], digits=4)
 
