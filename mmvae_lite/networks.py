@@ -564,12 +564,32 @@ class PartitionedEncoder(nn.Module):
         return {"shared": gaussian(self.shared(features)), **styles}
 
 
-class LastState(nn.Module):
-    """A one-layer LSTM over [batch, frames, inputs]; gives its last hidden state, [batch, units]."""
+@torch.no_grad()
+def chrono_init(lstm: nn.LSTM, frames: int) -> None:
+    """Forget gates that keep their cells for T frames, T drawn between 1 and `frames` - 1, and input gates to match, in place.
 
-    def __init__(self, inputs: int, units: int) -> None:
+    With biases near 0 a gate forgets half of its cell at every frame, and of a spoken word nothing outlives the silence
+    behind it.  Source: Tallec and Ollivier (2018), their chrono initialization.
+    """
+    units = lstm.hidden_size
+    for layer in range(lstm.num_layers):
+        here, before = getattr(lstm, f"bias_ih_l{layer}"), getattr(lstm, f"bias_hh_l{layer}")
+        nn.init.zeros_(here)  # torch adds the two, in the order of input, forget, cell and output gate
+        nn.init.zeros_(before)
+        here[units : 2 * units].uniform_(1, max(frames - 1, 2)).log_()
+        here[:units] = -here[units : 2 * units]
+
+
+class LastState(nn.Module):
+    """A one-layer LSTM over [batch, frames, inputs]; gives its last hidden state, [batch, units].
+
+    frames: how far back it is to remember at the start (`chrono_init`).
+    """
+
+    def __init__(self, inputs: int, units: int, frames: int = 100) -> None:
         super().__init__()
         self.lstm = nn.LSTM(inputs, units, batch_first=True)
+        chrono_init(self.lstm, frames)
 
     def forward(self, x: Float[Tensor, "batch frames inputs"]) -> Float[Tensor, "batch units"]:
         return self.lstm(x)[1][0][-1]
@@ -582,14 +602,15 @@ class EveryFrame(nn.Module):
         super().__init__()
         self.frames = frames
         self.lstm = nn.LSTM(latent_dim, units, batch_first=True)
+        chrono_init(self.lstm, frames)
 
     def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch frames units"]:
         return self.lstm(z[:, None].expand(-1, self.frames, -1))[0]
 
 
-def speech_trunk(bins: int = 80, units: int = 512) -> LastState:
+def speech_trunk(bins: int = 80, units: int = 512, frames: int = 100) -> LastState:
     """The pre-encoder of log-mel spectra, [batch, frames, bins] -> [batch, units] (Hsu and Glass 2018, appendix B)."""
-    return LastState(bins, units)
+    return LastState(bins, units, frames)
 
 
 def speech_decoder(latent_dim: int, frames: int = 100, bins: int = 80, units: int = 512) -> nn.Sequential:
@@ -622,7 +643,7 @@ def pvae_networks(
     """
 
     def trunks() -> dict[str, nn.Module]:
-        return {"speech": speech_trunk(bins, units), "image": pvae_image_trunk(units)}
+        return {"speech": speech_trunk(bins, units, frames), "image": pvae_image_trunk(units)}
 
     latent = private_dim + shared_dim
     return {
@@ -636,7 +657,7 @@ def pvae_jmvae_networks(
     latent_dim: int = 96, frames: int = 100, bins: int = 80, units: int = 512
 ) -> dict[str, nn.Module | dict[str, nn.Module]]:
     """The JMVAE that Hsu and Glass (2018) compare with: PVAE's networks on one latent of the same size in all."""
-    joint, single = ({"speech": speech_trunk(bins, units), "image": pvae_image_trunk(units)} for _ in range(2))
+    joint, single = ({"speech": speech_trunk(bins, units, frames), "image": pvae_image_trunk(units)} for _ in range(2))
     return {
         "joint_encoder": JointEncoder(joint, nn.Identity(), 2 * units, latent_dim),
         "encoders": {m: GaussianEncoder(trunk, units, latent_dim) for m, trunk in single.items()},

@@ -18,6 +18,7 @@ from mmvae_lite.networks import (
     JointEncoder,
     PartitionedEncoder,
     SplitEncoder,
+    chrono_init,
     dense_decoder,
     dense_trunk,
     pvae_image_trunk,
@@ -527,6 +528,29 @@ def test_the_speech_decoder_reads_its_latent_at_every_frame():
     assert torch.allclose(decoder(z), torch.stack(frames, 1), atol=1e-6)
     trunk, x = speech_trunk(3, 5), torch.randn(2, 7, 3)
     assert torch.equal(trunk(x), trunk.lstm(x)[0][:, -1])
+
+
+def test_a_reader_of_speech_still_knows_the_word_after_the_silence_behind_it():
+    torch.manual_seed(0)
+    words = torch.randn(2, 40, 80)
+    heard = torch.cat([words, torch.zeros(2, 60, 80)], 1)
+    told_apart = []
+    for trunk in (speech_trunk(80, 64), speech_trunk(80, 64, frames=2)):  # the second has biases near 0, as in torch
+        with torch.no_grad():
+            told_apart.append((trunk(heard)[0] - trunk(heard)[1]).norm().item())
+    assert told_apart[0] > 0.03 and told_apart[1] < 1e-6
+
+
+def test_gates_keep_their_cells_for_as_long_as_was_drawn():
+    torch.manual_seed(0)
+    lstm = nn.LSTM(3, 2000, num_layers=2)
+    chrono_init(lstm, 100)
+    for layer in range(2):
+        bias = getattr(lstm, f"bias_ih_l{layer}") + getattr(lstm, f"bias_hh_l{layer}")
+        i, f, g, o = bias.detach().chunk(4)
+        assert torch.equal(i, -f) and not g.any() and not o.any()
+        kept = 1 / (1 - torch.sigmoid(f))  # frames until a cell that is only forgotten has fallen to 1/e, nearly
+        assert 2 <= kept.min() and kept.max() <= 100 and abs(kept.mean() - 51) < 2
 
 
 @pytest.mark.parametrize("preset", PVAE.PRESETS)

@@ -39,7 +39,7 @@ QUICK_UPDATES, QUICK_BATCH = 6000, 64
 MODALITIES = ("speech", "image")
 COMMON = (
     "the paper's corpora are larger and closed; as many updates as it has, not as many epochs",
-    "all spectrograms have 100 frames, so that silence is modelled too",
+    "all spectrograms have 100 frames, so that silence is modelled too, and gates of the LSTMs start so that they outlast it",
 )
 
 
@@ -48,20 +48,20 @@ def load(profile: str, seed: int) -> MultimodalSet:
     return shortened(found, ITEMS[profile], ITEMS[profile])
 
 
-def adam(model: nn.Module) -> dict[str, torch.optim.Optimizer]:
-    return {"model": torch.optim.Adam(model.parameters(), lr=1e-3, betas=(0.95, 0.999))}
+def adam(lr: float | int = 1e-3):
+    return lambda model: {"model": torch.optim.Adam(model.parameters(), lr=lr, betas=(0.95, 0.999))}
 
 
-def quick_adam(model: nn.Module) -> dict[str, torch.optim.Optimizer]:
-    return {"model": torch.optim.Adam(model.parameters(), lr=3e-3, betas=(0.95, 0.999))}
+def training(updates: int = UPDATES, batch: int = BATCH, lr: float | int = 1e-3):
+    """A new written digit for every spoken one in each epoch; the number of updates is that of the paper, unless told."""
 
+    def schedule(profile: str, data: MultimodalSet, seed: int) -> Training:
+        size = batch if profile == "paper" else 64
+        steps = math.ceil(len(data.train) / size)
+        epochs = {"smoke": 1, "lite": math.ceil(LITE_UPDATES / steps)}.get(profile, math.ceil(updates / steps))
+        return Training(epochs, size, optimizers=adam(lr), pair=new_partners(data))
 
-def training(profile: str, data: MultimodalSet, seed: int, updates: int = UPDATES) -> Training:
-    """A new written digit for every spoken one in each epoch; the number of updates is that of the paper."""
-    size = BATCH if profile == "paper" else 64
-    steps = math.ceil(len(data.train) / size)
-    epochs = {"smoke": 1, "lite": math.ceil(LITE_UPDATES / steps)}.get(profile, math.ceil(updates / steps))
-    return Training(epochs, size, optimizers=adam, pair=new_partners(data))
+    return schedule
 
 
 def new_partners(data: MultimodalSet):
@@ -113,8 +113,8 @@ def _quick_decoders(latent_dim: int, units: int) -> dict[str, nn.Sequential]:
     return {"speech": speech, "image": image}
 
 
-def likelihoods() -> dict[str, NormalLikelihood]:
-    return {m: NormalLikelihood(1.0) for m in MODALITIES}
+def likelihoods(image_std: float | int = 1.0) -> dict[str, NormalLikelihood]:
+    return {"speech": NormalLikelihood(1.0), "image": NormalLikelihood(float(image_std))}
 
 
 def shape(data: MultimodalSet) -> dict[str, int]:
@@ -122,11 +122,19 @@ def shape(data: MultimodalSet) -> dict[str, int]:
     return {"frames": frames, "bins": bins}
 
 
-def pvae(name: str = "pvae", row: str = "PVAE", *, contrast: float | int = 10.0, units: int | None = None, updates: int = UPDATES) -> Experiment:
-    """PVAE.  contrast: alpha_CM; units: of the LSTMs and dense layers, 512 in the paper; updates: steps in all."""
+def pvae(
+    name: str = "pvae", row: str = "PVAE", *, contrast: float | int = 10.0, units: int | None = None, image_std: float | int = 1.0,
+    updates: int = UPDATES, batch: int = BATCH, lr: float | int = 1e-3,
+) -> Experiment:
+    """PVAE.
+
+    contrast: alpha_CM; units: of the LSTMs and dense layers, 512 in the paper; image_std: of the noise of the pixels;
+    updates: steps in all, of so many items (`batch`) and this step size (`lr`).
+    """
 
     def model(profile: str, data: MultimodalSet) -> PVAE:
-        return PVAE(**pvae_networks(units=units or UNITS[profile], **shape(data)), likelihoods=likelihoods(), **{**PVAE.PRESETS["paper"], "alpha_cm": contrast})
+        settings = {**PVAE.PRESETS["paper"], "alpha_cm": contrast}
+        return PVAE(**pvae_networks(units=units or UNITS[profile], **shape(data)), likelihoods=likelihoods(image_std), **settings)
 
     metrics = tuple(f"purity_{kind}_{m}" for m in MODALITIES for kind in ("shared", "private"))
     metrics += tuple(f"{name}_{m}" for m in MODALITIES for name in ("elbow_shared", "swap_accuracy", "classifier_accuracy"))
@@ -136,7 +144,7 @@ def pvae(name: str = "pvae", row: str = "PVAE", *, contrast: float | int = 10.0,
         found = measures.purities(model, data, seed, private=True) | measures.elbows(model, data, profile, seed)
         return found | measures.swap_accuracies(model, data, judges, seed)
 
-    return _experiment(name, row, model, measure, metrics, updates)
+    return _experiment(name, row, model, measure, metrics, training(updates, batch, lr))
 
 
 def quick(*, contrast: float | int = 10.0, coherence: float | int = 0.1, private: int = 2, image_std: float = 0.5, updates: int = QUICK_UPDATES) -> Experiment:
@@ -146,55 +154,59 @@ def quick(*, contrast: float | int = 10.0, coherence: float | int = 0.1, private
     """
 
     def model(profile: str, data: MultimodalSet) -> PVAE:
-        families = {"speech": NormalLikelihood(1.0), "image": NormalLikelihood(image_std)}
         settings = {**PVAE.PRESETS["paper"], "private_dim": private, "shared_dim": 8, "alpha_cm": contrast, "alpha_ch": coherence}
-        return PVAE(**quick_networks(private, 8, min(UNITS[profile], 128)), likelihoods=families, **settings)
+        return PVAE(**quick_networks(private, 8, min(UNITS[profile], 128)), likelihoods=likelihoods(image_std), **settings)
 
-    def training(profile: str, data: MultimodalSet, seed: int) -> Training:
+    def schedule(profile: str, data: MultimodalSet, seed: int) -> Training:
         epochs = 1 if profile == "smoke" else math.ceil(updates / math.ceil(len(data.train) / QUICK_BATCH))
-        return Training(epochs, QUICK_BATCH, optimizers=quick_adam, pair=new_partners(data))
+        return Training(epochs, QUICK_BATCH, optimizers=adam(3e-3), pair=new_partners(data))
 
     found = pvae("pvae_quick", "PVAE", contrast=contrast)
     changed = ("small networks without recurrence, small latents, a smaller noise of the pixels, fewer updates",)
-    return replace(found, model=model, training=training, deviations=(*COMMON, *changed))
+    return replace(found, model=model, training=schedule, deviations=(*COMMON, *changed))
 
 
-def jmvae(*, units: int | None = None, updates: int = UPDATES, alpha: float | int = 0.1) -> Experiment:
-    """JMVAE-kl with the networks of PVAE and one latent of 96 numbers."""
+def jmvae(
+    *, units: int | None = None, image_std: float | int = 1.0, updates: int = UPDATES, batch: int = BATCH, lr: float | int = 1e-3,
+    alpha: float | int = 0.1,
+) -> Experiment:
+    """JMVAE-kl with the networks of PVAE and one latent of 96 numbers; the options are those of `pvae`."""
 
     def model(profile: str, data: MultimodalSet) -> JMVAE:
-        return JMVAE(**pvae_jmvae_networks(units=units or UNITS[profile], **shape(data)), likelihoods=likelihoods(), latent_dim=96, variant="kl", alpha=alpha)
+        return JMVAE(**pvae_jmvae_networks(units=units or UNITS[profile], **shape(data)), likelihoods=likelihoods(image_std), latent_dim=96, variant="kl", alpha=alpha)
 
     def measure(model: nn.Module, data: MultimodalSet, profile: str, seed: int) -> Metrics:
         return measures.purities(model, data, seed, private=False)
 
-    return _experiment("jmvae_kl", "JMVAE-kl", model, measure, tuple(f"purity_shared_{m}" for m in MODALITIES), updates,
+    return _experiment("jmvae_kl", "JMVAE-kl", model, measure, tuple(f"purity_shared_{m}" for m in MODALITIES), training(updates, batch, lr),
                        ("the weight of JMVAE's divergences is not stated; PVAE's 0.1 is taken",))  # fmt: skip
 
 
-def vae(modality: str, *, units: int | None = None, updates: int = UPDATES) -> Experiment:
+def vae(
+    modality: str, *, units: int | None = None, image_std: float | int = 1.0, updates: int = UPDATES, batch: int = BATCH, lr: float | int = 1e-3,
+) -> Experiment:
     """A VAE of one modality with the pre-encoder and decoder of PVAE and a latent of both its sizes together."""
 
     def model(profile: str, data: MultimodalSet) -> VAE:
         n = units or UNITS[profile]
         if modality == "speech":
-            trunk, decoder = speech_trunk(shape(data)["bins"], n), speech_decoder(64, units=n, **shape(data))
+            trunk, decoder = speech_trunk(units=n, **shape(data)), speech_decoder(64, units=n, **shape(data))
         else:
             trunk, decoder = pvae_image_trunk(n), pvae_image_decoder(64, n)
-        return VAE(GaussianEncoder(trunk, n, 64), decoder, NormalLikelihood(1.0), 64, modality, **VAE.PRESETS["paper"])
+        return VAE(GaussianEncoder(trunk, n, 64), decoder, likelihoods(image_std)[modality], 64, modality, **VAE.PRESETS["paper"])
 
     def measure(model: nn.Module, data: MultimodalSet, profile: str, seed: int) -> Metrics:
         return measures.purities(model, data, seed, private=False)
 
-    found = _experiment(f"vae_{modality}", f"VAE-{modality[:2]}", model, measure, (f"purity_shared_{modality}",), updates,
+    found = _experiment(f"vae_{modality}", f"VAE-{modality[:2]}", model, measure, (f"purity_shared_{modality}",), training(updates, batch, lr),
                         ("the size of the latent is not stated; 64, as many as PVAE has for a modality",))  # fmt: skip
     return replace(found, data=lambda profile, seed: only(load(profile, seed), (modality,)))
 
 
-def _experiment(name, row, model, measure, metrics, updates, deviations=()) -> Experiment:
+def _experiment(name, row, model, measure, metrics, training, deviations=()) -> Experiment:
     return Experiment(
         name=f"{name}-speech", paper="pvae", source=f"Table 1, {row}", data_name="spoken-written", data=load, model=model,
-        training=lambda profile, data, seed: training(profile, data, seed, updates), measure=measure, metrics=metrics,
+        training=training, measure=measure, metrics=metrics,
         deviations=(*COMMON, *deviations),
     )  # fmt: skip
 
