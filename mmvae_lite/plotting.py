@@ -1,4 +1,4 @@
-"""Figures that read on a white page and on a dark one, on a phone, and in words.
+"""Figures and tables that read on a white page and on a dark one, on a phone, and in words.
 
 A figure is drawn with transparent ground and with axes and text in the colour of the page's text, and
 shown as inline SVG.  Nothing here changes matplotlib's settings for anybody else.
@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import re
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
@@ -80,6 +81,70 @@ def show(fig: Any, alt: str | None = None, caption: str | None = None) -> None:
         return
     note = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     display(HTML(f'<figure class="mmvae-figure">{svg(fig, alt)}{note}</figure>'))
+
+
+def legend(fig: Any, ax: Any, columns: int = 2) -> None:
+    """Put the labels of `ax` in a legend under the figure, in so many columns.
+
+    Raises ValueError when nothing in `ax` has a label.
+    """
+    handles, labels = ax.get_legend_handles_labels()
+    if not labels:
+        raise ValueError("ax: nothing in it has a label; give one to what is drawn, as in ax.plot(x, y, label='exact')")
+    fig.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def mosaic(images: Any, columns: int) -> Any:
+    """Lay grey pictures [n, 1, height, width] side by side, row by row: [n / columns * height, columns * width].
+
+    The values are cut to lie between 0 and 1.  Raises ValueError for another shape, and when `columns`
+    does not divide n.
+    """
+    if images.ndim != 4 or images.shape[1] != 1:
+        raise ValueError(f"images: found shape {tuple(images.shape)}; expected [n, 1, height, width]")
+    if columns < 1 or len(images) % columns:
+        raise ValueError(f"columns: found {columns} for {len(images)} images; expected a divisor of that")
+    rows = images[:, 0].unflatten(0, (-1, columns))
+    return rows.transpose(1, 2).flatten(2, 3).flatten(0, 1).clamp(0, 1)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], digits: int = 3, one_line: bool = False) -> None:
+    """Display rows of text and numbers under the heads `columns`, with `title` as the caption.
+
+    The first cell of a row names it.  Numbers, and tensors of one element, are shown with `digits`
+    decimals; text stays as it is.  With `one_line` the names of the rows are never broken.
+    Raises ValueError when a row has not one cell for each column, or holds neither text nor a number.
+    """
+    from IPython.display import HTML, display
+
+    display(HTML(_table(title, columns, rows, digits, one_line)))
+
+
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], digits: int, one_line: bool) -> str:
+    whole = ' style="white-space:nowrap"' if one_line else ""
+    body = ""
+    for values in rows:
+        if len(values) != len(columns):
+            raise ValueError(f"table {title!r}: found {len(values)} cells in row {list(values)!r}; expected one for each of {list(columns)!r}")
+        first, *rest = (_cell(value, digits) for value in values)
+        cells = "".join(f"<td>{text}</td>" for text in rest)
+        body += f'<tr><th scope="row"{whole}>{first}</th>{cells}</tr>'
+    head = "".join(f'<th scope="col" style="overflow-wrap:normal">{escape(column)}</th>' for column in columns)
+    return (
+        f'<div style="overflow-x:auto" tabindex="0" role="region" aria-label="{escape(title)}">'
+        f'<table class="table"><caption>{escape(title)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _cell(value: Any, digits: int) -> str:
+    if isinstance(value, str):
+        return escape(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"cell: found {value!r}; expected text, a number or a tensor of one element") from None
+    return f"{round(number, digits) + 0.0:.{digits}f}"  # without the sign of a zero
 
 
 def check_alt(alt: str | None) -> str:

@@ -102,37 +102,11 @@ def trained(kind, **options):
 models = {"JMVAE-Z": trained("JMVAE-Z")}
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the plotting helpers", "code_prompt_hide": "Hide the plotting helpers"}
-from html import escape
-
-from IPython.display import HTML, display
-
-from mmvae_lite.plotting import PALETTE, figure, show
+from mmvae_lite.plotting import PALETTE, figure, legend, show, table
 
 TRUE = {"color": "#808080", "linewidth": 8, "alpha": 0.45, "linestyle": "-", "solid_capstyle": "round"}
 FIRST, SECOND, THIRD, FOURTH = ({"color": PALETTE[i], "linestyle": dash} for i, dash in enumerate(("-", "--", "-.", ":")))
 NAMES = ("colour", "smell", "firmness")
-
-
-def legend(fig, ax, columns=2):
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=columns)
-
-
-def table(title, columns, rows):
-    """Show rows of text and numbers; numbers get three decimals."""
-    def text(value):
-        return escape(value) if isinstance(value, str) else f"{float(value) + 0.0:.3f}"
-
-    def row(first, *rest):
-        cells = "".join(f"<td>{text(value)}</td>" for value in rest)
-        return f'<tr><th scope="row">{text(first)}</th>{cells}</tr>'
-
-    head = "".join(f'<th scope="col" style="overflow-wrap:normal">{escape(c)}</th>' for c in columns)
-    body = "".join(row(*values) for values in rows)
-    display(HTML(
-        f'<div style="overflow-x:auto" tabindex="0" role="region" aria-label="{escape(title)}">'
-        f'<table class="table"><caption>{escape(title)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    ))
 
 
 def dots(ax, points, **style):

@@ -164,11 +164,7 @@ for K in KS:
 noise = {K: spread(gradients(START, K, "iwae", repeats(K))) for K in KS}
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the plotting helpers", "code_prompt_hide": "Hide the plotting helpers"}
-from html import escape
-
-from IPython.display import HTML, display
-
-from mmvae_lite.plotting import PALETTE, figure, show
+from mmvae_lite.plotting import PALETTE, figure, legend, show, table
 
 TRUTH = {"color": "#808080", "linewidth": 8, "alpha": 0.45, "linestyle": "-", "solid_capstyle": "round"}
 LOOK = {
@@ -186,23 +182,6 @@ def ticks_of_k(ax, ks):
     ax.set_xticks(ks, ks, minor=False)
     ax.minorticks_off()
 
-
-def finish(fig, ax, columns=2):
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=columns)
-
-
-def table(title, columns, rows):
-    """Show rows of text; the first cell of a row names it."""
-    def row(first, *rest):
-        cells = "".join(f"<td>{escape(value)}</td>" for value in rest)
-        return f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>'
-
-    head = "".join(f'<th scope="col" style="overflow-wrap:normal">{escape(c)}</th>' for c in columns)
-    display(HTML(
-        f'<div style="overflow-x:auto" tabindex="0" role="region" aria-label="{escape(title)}">'
-        f'<table class="table"><caption>{escape(title)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(row(*r) for r in rows)}</tbody></table></div>"
-    ))
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 fig, (top, bottom) = figure(5, 5.6, rows=2, sharex=True)
@@ -373,7 +352,7 @@ ax.plot(many, [variance / (2 * K) for K in many], label="V / (2 K p(x)²)", **TR
 ax.plot(many, gaps, color=PALETTE[2], marker="o", markersize=4, label="log p(x) minus the bound")
 ax.set(yscale="log", xlabel="samples K", ylabel="nats")
 ticks_of_k(ax, many[::2])
-finish(fig, ax)
+legend(fig, ax)
 show(fig, alt="The gap between log-evidence and bound against the number of samples, both axes logarithmic. The exact gap starts above "
      "the straight line of the expansion and runs into it; from then on it falls like one over K.",
      caption="Where the weights' variance is finite, twice the samples halve the gap, once there are enough of them.")
@@ -538,7 +517,7 @@ for panel in (ax, low):
 ax.set(ylabel="nats")
 low.set(ylim=(log_p - 0.03, log_p + 0.004), ylabel="nats, the top enlarged", xlabel="samples K of each expert")
 ticks_of_k(low, many[::2])
-finish(fig, ax)
+legend(fig, ax)
 show(fig, alt="Bounds on LG3 against the number of samples of each expert. Above, all three rise towards the log-evidence; the tight "
      "one is highest throughout. Below, the top is enlarged: the tight bound and the bound with the expert's own density reach the "
      "log-evidence, the loose bound levels off on a dotted line below it and is overtaken.",
@@ -780,7 +759,7 @@ axes[0].set(ylabel="bias", yscale="log", ylim=(1e-6, 2))
 axes[1].set(ylabel="noise", yscale="log")
 axes[2].set(ylabel="signal / noise", yscale="log", xlabel="samples K")
 ticks_of_k(axes[2], KS)
-finish(fig, axes[1], 3)
+legend(fig, axes[1], columns=3)
 show(fig, alt="Three panels against the number of samples on logarithmic axes, for the estimators IWAE, STL and DReG. Bias: STL is within "
      "its band at one sample and then large and level; IWAE and DReG stay within their shaded error bands. Noise: DReG falls fastest. Signal to "
      "noise: IWAE falls, DReG soon rises, and STL rises most.",
@@ -889,7 +868,7 @@ for ax, (name, path) in zip(axes, paths.items()):
     ax.plot(range(0, steps, 4), path[::4, :, 1], color=LOOK[name]["color"], linewidth=0.8, alpha=0.7, linestyle="-")
     ax.set(ylabel=f"log s, {LOOK[name]['label']}")
 axes[-1].set(xlabel="step")
-finish(fig, axes[0])
+legend(fig, axes[0])
 show(fig, alt="Three panels of the fitted log width against the training step, twelve runs each, with the best value as a grey band. "
      "The runs of IWAE drift to the band slowly and scatter, those of STL fall quickly and stay together clearly below it, those of "
      "DReG fall quickly and stay on it.",
@@ -1075,7 +1054,7 @@ top.plot(ks, length, label="length of the true gradient", **TRUTH)
 top.set(ylabel="bias", yscale="log", ylim=(5e-4, 2))
 bottom.set(ylabel="noise", yscale="log", xlabel="samples K of each expert")
 ticks_of_k(bottom, ks)
-finish(fig, top)
+legend(fig, top)
 show(fig, alt="Two panels against the number of samples, both logarithmic, for two experts and the loose bound. Bias: STL is far above "
      "the true gradient, plain DReG rises to about its size, IWAE and DReG for mixtures stay within their shaded error bands. Noise: "
      "plain DReG is lowest and falls fastest, DReG for mixtures lies below IWAE by a constant factor.",

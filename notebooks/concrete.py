@@ -63,37 +63,13 @@ from mmvae_lite.experts import concrete_product, concrete_root, product
 # The nearest digit is an eight, which no witness ever named.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the plotting helpers", "code_prompt_hide": "Hide the plotting helpers"}
-from html import escape
+from functools import partial
 
-from IPython.display import HTML, display
+from mmvae_lite.plotting import PALETTE, figure, legend, show, table
 
-from mmvae_lite.plotting import PALETTE, figure, show
+table = partial(table, digits=4, one_line=True)
 
 MUTED = "#808080"
-
-
-def table(title, columns, rows, digits=4):
-    """Show rows of text and numbers."""
-    def text(value):
-        return escape(value) if isinstance(value, str) else f"{float(value):.{digits}f}"
-
-    def row(first, *rest):
-        cells = "".join(f"<td>{text(value)}</td>" for value in rest)
-        return f'<tr><th scope="row" style="white-space:nowrap">{text(first)}</th>{cells}</tr>'
-
-    head = "".join(f'<th scope="col" style="overflow-wrap:normal">{escape(c)}</th>' for c in columns)
-    body = "".join(row(*values) for values in rows)
-    display(HTML(
-        f'<div style="overflow-x:auto" tabindex="0" role="region" aria-label="{escape(title)}">'
-        f'<table class="table"><caption>{escape(title)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    ))
-
-
-def below(fig, ax, columns=2, **labels):
-    """Labels of the axes, and the legend under the figure."""
-    ax.set(**labels)
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=columns)
 
 # %%
 digits = torch.arange(10.0)
@@ -124,7 +100,8 @@ for i, g in enumerate((*gaussians, q)):
     bottom.plot(line, g.log_prob(line[:, None, None]).exp()[:, 0], color=PALETTE[i], linestyle=(":", "--", "-")[i])
 bottom.axvline(q.mean.item(), color=MUTED, linewidth=1, linestyle="-.")
 bottom.set(xlabel="digit", ylabel="density on the line", xticks=range(10))
-below(fig, top, 3, ylabel="probability")
+top.set(ylabel="probability")
+legend(fig, top, columns=3)
 show(fig, alt="Two panels over the digits zero to nine. Above, the left half gives four and nine half each, the right half seven and "
      "nine half each, and their product is a single bar at nine. Below, the same beliefs as Gaussians: the product peaks close to "
      "eight, where no witness had any probability.",
@@ -379,7 +356,7 @@ for i, (tau, dashes) in enumerate(SHOWN.items()):
 top.set(xlabel="share of class 1, $z_1$", ylabel="density of $z_1$", ylim=(0, 4))
 bottom.set(xlabel="logit of $z_1$", ylabel="density of the logit")
 bottom.axvline(0, color=MUTED, linewidth=1, linestyle=":")
-fig.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+legend(fig, top, columns=3)
 show(fig, alt="Densities of the concrete distribution with two classes at three temperatures. Above, over the share: at temperature two "
      "one hump in the middle, at nought point six six a shallow bowl that rises at both ends, at nought point one almost all at the ends. Below, over the logit: the same "
      "logistic bell, wider at lower temperature, always split in the same ratio at zero.",
@@ -521,7 +498,8 @@ for i, (tau, values) in enumerate(relaxed.items()):
     ax.plot(p1, values, color=PALETTE[i], linestyle=SHOWN[tau], label=f"relaxed, τ = {tau:g}")
     best = values.argmin()
     ax.plot(p1[best], values[best], "o", color=PALETTE[i], markersize=6)
-below(fig, ax, 2, xlabel="probability of class 1", ylabel="mean cost", ylim=(0, None))
+ax.set(xlabel="probability of class 1", ylabel="mean cost", ylim=(0, None))
+legend(fig, ax)
 show(fig, alt="Mean cost against the probability of class one. The exact cost is a straight line that rises from left to right. The relaxed "
      "costs lie below it; at the two higher temperatures their minimum, marked by a dot, is inside, away from the left end. At the "
      "lowest temperature the curve is close to the line and its minimum is at or next to the left end.",
@@ -573,7 +551,7 @@ top.set(ylabel="mean, truth = 1", xscale="log")
 bottom.set(xlabel="temperature τ", ylabel="noise, truth = 1", yscale="log")
 for ax in (top, bottom):
     ax.axvline(0.66, color=MUTED, linewidth=1, linestyle=":")
-fig.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+legend(fig, top)
 show(fig, alt="Two panels against the temperature, in units of the true gradient. Above, the mean: one for both score functions; the relaxed gradient and "
      "straight-through come near one at low temperature and fall as it rises, relaxed to about zero and straight-through well below, before both turn back a little. Below, the noise on a log axis: the score function "
      "is constant, its baseline lowers it; relaxed and straight-through rise steeply as the temperature falls.",
@@ -772,7 +750,8 @@ for cut in (1e-2, 1e-6, 1e-10):
     for sign in (-1, 1):
         ax.axvline(sign * math.log(1 / cut), ymax=0.9, color=MUTED, linewidth=1, linestyle=":")
     ax.text(math.log(1 / cut), 6.5, f"$10^{{{round(math.log10(cut))}}}$", ha="center", va="bottom")
-below(fig, ax, 4, xlabel="logit of $z_1$", ylabel="integrand, power of ten", ylim=(-14, 8.5))
+ax.set(xlabel="logit of $z_1$", ylabel="integrand, power of ten", ylim=(-14, 8.5))
+legend(fig, ax, columns=4)
 show(fig, alt="The integrand of a product of two concrete densities on a log scale, against the logit. At temperature one and nought point six six its tails "
      "fall as straight lines, at one half they are level, at nought point three they rise on both sides without end. Dotted verticals mark where a plot that starts at a given smallest share stops.",
      caption="Product of the densities (4, 3) and (2, 3), per unit of logit. Above τ = 1/2 the tails fall; below, they rise for ever, and the mass is wherever the plot stops. Dotted: plots that begin at the share written above the line.")
@@ -803,7 +782,8 @@ for i, tau in enumerate((0.66, 0.3, 0.05, 0.02)):
 for level, name in ((1 / 2, "1/2"), (8 / 17, "8/17, the product of class probabilities"), (64 / 145, "64/145, squared odds")):
     ax.axhline(level, color=MUTED, linewidth=1, linestyle=":")
     ax.text(101, level + (-0.001 if level < 0.45 else 0.001), name, ha="right", va="top" if level < 0.45 else "bottom")
-below(fig, ax, 4, xlabel="d, where the plot is cut at ε = $10^{-d}$", ylabel="share of mass with z₁ > ½", ylim=(0.434, 0.506))
+ax.set(xlabel="d, where the plot is cut at ε = $10^{-d}$", ylabel="share of mass with z₁ > ½", ylim=(0.434, 0.506))
+legend(fig, ax, columns=4)
 show(fig, alt="The share of mass on the side of class one, against how small the cut-off is, at four temperatures. At nought point six six it settles between "
      "sixty-four over one hundred and forty-five and eight seventeenths. At lower temperatures the curves start close to one half and fall slowly, crossing eight seventeenths on the way, towards sixty-four over one hundred and forty-five.",
      caption="What a product of densities says about class 1, depending on where the plot stops. Below τ = 1/2 every curve starts near 1/2, passes the right value 8/17 by accident, and ends at 64/145. At τ = 0.66 it settles at a wrong value.")

@@ -158,12 +158,8 @@ def trained(model, steps=STEPS):
 naive, _ = trained(split_model(gamma=0.0, deltas=0.0), SHORT)
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the plotting helpers", "code_prompt_hide": "Hide the plotting helpers"}
-from html import escape
-
-from IPython.display import HTML, display
-
 from mmvae_lite.data.parts import as_float
-from mmvae_lite.plotting import PALETTE, figure, show
+from mmvae_lite.plotting import PALETTE, figure, legend, mosaic, show, table
 
 LOOK = {
     "DMVAE-D": {"color": PALETTE[0], "linestyle": "-", "marker": "o"},
@@ -179,12 +175,6 @@ def seen(part, rows, noise_seed=0):
     return noisy(clean, torch.Generator().manual_seed(noise_seed)), clean
 
 
-def mosaic(images, columns):
-    """[n, 1, 28, 28] -> one picture, row by row."""
-    rows = images[:, 0].unflatten(0, (-1, columns))
-    return rows.transpose(1, 2).flatten(2, 3).flatten(0, 1).clamp(0, 1)
-
-
 def picture(ax, images, columns, label=None):
     ax.imshow(mosaic(images, columns), vmin=0, vmax=1, cmap="gray")
     ax.set(xticks=[], yticks=[])
@@ -192,20 +182,6 @@ def picture(ax, images, columns, label=None):
         ax.set_ylabel(label)
     for spine in ax.spines.values():
         spine.set_visible(False)
-
-
-def table(title, columns, rows):
-    """Show rows of text; the first cell of a row names it."""
-    def row(first, *rest):
-        cells = "".join(f"<td>{escape(value)}</td>" for value in rest)
-        return f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>'
-
-    head = "".join(f'<th scope="col" style="overflow-wrap:normal">{escape(c)}</th>' for c in columns)
-    display(HTML(
-        f'<div style="overflow-x:auto" tabindex="0" role="region" aria-label="{escape(title)}">'
-        f'<table class="table"><caption>{escape(title)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(row(*r) for r in rows)}</tbody></table></div>"
-    ))
 
 
 EXAMPLES = torch.stack([(test.classes == c).nonzero()[3, 0] for c in range(10)])
@@ -483,7 +459,7 @@ for i, K in enumerate(KS):
     ax.plot(INFORMATION, [v for v, _ in curves[K]], color=PALETTE[i], linestyle="-", marker="osD^"[i], markersize=4, label=f"K = {K}")
     ax.axhline(math.log(K), color=PALETTE[i], linestyle=":", linewidth=1.2)
 ax.set(xlabel="mutual information of the pair, in nats", ylabel="InfoNCE, in nats")
-fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+legend(fig, ax, columns=3)
 show(fig, alt="InfoNCE against the true mutual information for batches of four sizes. Each curve follows the diagonal at first, then "
      "bends and runs flat into its own dotted ceiling, the logarithm of the batch size; a larger batch bends later.",
      caption="The best critic there is, on Gaussians. Dotted: log K. Below the ceiling the bound is good; at the ceiling it says nothing more.")
@@ -560,7 +536,7 @@ for i, tau in enumerate(taus):
 ax.axhline(math.log(2 * K - 1), color="#808080", linestyle=":", linewidth=1.2)
 ax.axhline(1, color=PALETTE[0], linestyle=":", linewidth=1.2)
 ax.set(xlabel="mutual information of the two codes, in nats", ylabel="NT-Xent's estimate, in nats", ylim=(0, 6))
-fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+legend(fig, ax)
 show(fig, alt="NT-Xent's estimate with a cosine critic against the true information. At temperature one the curve stays below its dotted line at "
      "one nat. At lower temperatures it climbs higher, and that of the lowest one ends not far below the dotted line of the logarithm of the contrasts.",
      caption=f"A batch of {K}, codes of eight dimensions. Dotted: the log of the number of contrasts, and one nat.")
@@ -1001,7 +977,7 @@ def show_noisy(images):
             ax.plot([M] * len(v), v, color=LOOK[name]["color"], marker=LOOK[name]["marker"], linestyle="none", markersize=4, alpha=0.7)
     said = {"digits": "Scikit-learn's digits, which stand in for MNIST", "mnist": "MNIST"}[images]
     ax.set(xlabel="modalities M, of which one is drawn from the others", ylabel="leave-one-out coherence", ylim=(0, 1.02), xticks=MS)
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    legend(fig, ax, columns=3)
     show(fig, alt="Leave-one-out coherence against the number of modalities for three models. The two with products, DMVAE-D and MVAE, "
          "climb with every further picture. The mixture, MMVAE, stays where it was with two.",
          caption=f"{said}. A mark is a run of one seed, a line the mean of seeds. Precomputed by book/results/make_noisy_sweep.py.")

@@ -54,32 +54,14 @@ from mmvae_lite.training import fit
 # Below each stands the sneaker that the recipe gave it.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the plotting helpers", "code_prompt_hide": "Hide the plotting helpers"}
-from html import escape
+from functools import partial
 
-from IPython.display import HTML, display
+from mmvae_lite.plotting import PALETTE, figure, legend, show, table
 
-from mmvae_lite.plotting import PALETTE, figure, show
+table = partial(table, one_line=True)
 
 MUTED = "#808080"
 GARMENTS = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
-
-
-def table(title, columns, rows, digits=3):
-    """Show rows of text and numbers."""
-    def text(value):
-        return escape(value) if isinstance(value, str) else f"{float(value):.{digits}f}"
-
-    def row(first, *rest):
-        cells = "".join(f"<td>{text(value)}</td>" for value in rest)
-        return f'<tr><th scope="row" style="white-space:nowrap">{text(first)}</th>{cells}</tr>'
-
-    head = "".join(f'<th scope="col" style="overflow-wrap:normal">{escape(c)}</th>' for c in columns)
-    body = "".join(row(*values) for values in rows)
-    display(HTML(
-        f'<div style="overflow-x:auto" tabindex="0" role="region" aria-label="{escape(title)}">'
-        f'<table class="table"><caption>{escape(title)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    ))
 
 
 def strips(rows, alt, caption):
@@ -444,7 +426,7 @@ ax.hist(T, bins=25, color=MUTED, alpha=0.6, label=f"{R} shuffles of e-MNIST")
 for i, (kind, (T0, _, _)) in enumerate(found.items()):
     ax.axvline(T0, color=PALETTE[i], linestyle=("-", "--")[i], label=f"{kind}-MNIST as it is")
 ax.set(xlabel="correlation of distances within classes, T", ylabel="shuffles")
-fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+legend(fig, ax)
 show(fig, alt="A narrow histogram of the statistic over random shuffles, around nought. The line of me-MNIST stands within the histogram. The line of e-MNIST stands far to the right of it.",
      caption="What the statistic does when garments are shuffled within their classes. me-MNIST is one more shuffle; e-MNIST is not.")
 
@@ -514,7 +496,7 @@ for i, (n, values) in enumerate(power.items()):
     bottom.plot(rhos, values, color=PALETTE[i], linestyle=("-", "--")[i], marker="os"[i], label=f"{2 * n} pairs")
 bottom.axhline(1 / (orders + 1), color=MUTED, linewidth=1, linestyle=":")
 bottom.set(xlabel="correlation of the latents, ρ", ylabel="share of alarms", ylim=(0, 1.03))
-fig.legend(*bottom.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+legend(fig, bottom)
 show(fig, alt="Above, a bar chart of p-values over many sets without entanglement, bars that scatter around a dashed line. Below, the share of alarms against the correlation of the latents, for twenty and eighty pairs: "
      "it starts near the promised level and rises towards one, earlier with more pairs.",
      caption="Above, p-values where nothing is shared: they scatter around the uniform level that was proven (dashed). Below, how often the test sees a correlation between the latents; the dotted line is the promised rate of false alarms.")
@@ -703,7 +685,7 @@ for ax, (kind, model) in zip(axes, models.items()):
         ax.plot(*mean.T, "osD"[i], color=PALETTE[i], markersize=4, linestyle="none", label=name)
     ax.set(title=f"{kind}-MNIST", xlabel="$z_0$")
 axes[0].set_ylabel("$z_1$")
-fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+legend(fig, axes[0], columns=3)
 show(fig, alt="Two scatter plots of posterior means of pairs of the class seven, from both pictures, from the digit alone and from the garment alone; a line joins the last two of each pair. For e-MNIST the lines are short. "
      "For me-MNIST they are long: the two single encodings of a pair lie apart.",
      caption="Pairs of sevens and sneakers. A line joins the place that the digit alone gives with the place that the garment alone gives. On e-MNIST they agree, on me-MNIST they do not.")

@@ -82,11 +82,11 @@ from mmvae_lite.experts import (
 # Then we multiply, in three ways that the literature uses, and compare with the exact posterior given both readings.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the plotting helpers", "code_prompt_hide": "Hide the plotting helpers"}
-from html import escape
+from functools import partial
 
-from IPython.display import HTML, display
+from mmvae_lite.plotting import PALETTE, figure, legend, show, table
 
-from mmvae_lite.plotting import PALETTE, figure, show
+table = partial(table, digits=4, one_line=True)
 
 EXACT = {"color": "#808080", "linewidth": 8, "alpha": 0.45, "linestyle": "-", "solid_capstyle": "round"}
 STYLES = {
@@ -106,28 +106,6 @@ def draw(ax, q, grid, label, **style):
     ax.plot(grid, density(q, grid), label=label, **style)
 
 
-def finish(fig, ax, columns=2, **labels):
-    ax.set(**labels)
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=columns)
-
-
-def table(title, columns, rows):
-    """Show rows of text and numbers; numbers get four decimals."""
-    def text(value):
-        return escape(value) if isinstance(value, str) else f"{float(value):.4f}"
-
-    def row(first, *rest):
-        cells = "".join(f"<td>{text(value)}</td>" for value in rest)
-        return f'<tr><th scope="row" style="white-space:nowrap">{text(first)}</th>{cells}</tr>'
-
-    head = "".join(f'<th scope="col" style="overflow-wrap:normal">{escape(c)}</th>' for c in columns)
-    body = "".join(row(*values) for values in rows)
-    display(HTML(
-        f'<div style="overflow-x:auto" tabindex="0" role="region" aria-label="{escape(title)}">'
-        f'<table class="table"><caption>{escape(title)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    ))
-
 # %%
 x = {m: LG3_OBSERVATION[m] for m in (0, 2)}  # two readings, each [batch]
 reports = [LG3.posterior({m: x[m]}) for m in x]  # p(z | x_1), p(z | x_3)
@@ -146,7 +124,8 @@ for q, label in zip(reports, ("the two reports", None)):
     draw(ax, q, grid, label, **REPORT)
 for name, q in answers.items():
     draw(ax, q, grid, name, **STYLES[name])
-finish(fig, ax, xlabel="z", ylabel="density")
+ax.set(xlabel="z", ylabel="density")
+legend(fig, ax)
 show(fig, alt="Densities over z. Two wide curves are the reports of two instruments. The plain product and the product "
      "with prior are too narrow and stand too far left, towards zero. The quotient lies exactly on the exact posterior.")
 
@@ -451,7 +430,8 @@ fig, ax = figure(5, 3.8)
 ax.axhline(LEVEL, label="as promised", **EXACT)
 for name, values in found.items():
     ax.plot(counts, values, label=name, marker="o", markersize=4, **STYLES[name])
-finish(fig, ax, xlabel="number of modalities", ylabel="coverage", ylim=(0, 1.05))
+ax.set(xlabel="number of modalities", ylabel="coverage", ylim=(0, 1.05))
+legend(fig, ax)
 show(fig, alt="Coverage of the nine-in-ten interval against the number of modalities. The quotient stays on the promised level. "
      "The plain product starts there and falls steadily as modalities are added; the product with prior lies below it throughout.")
 
@@ -512,7 +492,8 @@ for name, q in zip(("the three experts", None, None), trio):
     draw(ax, q, grid, name, **REPORT)
 draw(ax, product(trio), grid, "product", **STYLES["plain product"])
 draw(ax, Mixture(tuple(trio)), grid, "mixture", color=PALETTE[4])
-finish(fig, ax, xlabel="z", ylabel="density")
+ax.set(xlabel="z", ylabel="density")
+legend(fig, ax)
 show(fig, alt="Two wide experts near minus one, a narrow outsider at three. The product is a single narrow peak close to the "
      "outsider, where the two wide experts are almost zero. The mixture keeps a broad hump at minus one and a peak at three.")
 
@@ -591,7 +572,7 @@ for ax in (top, bottom):
     ax.axvline(1, color="#808080", linewidth=1, linestyle=":")
 top.set(ylabel="bias of the mean", xscale="log", ylim=(0, None))
 bottom.set(xlabel="factor κ on one expert's variance", ylabel="coverage", ylim=(0, 1))
-fig.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+legend(fig, top, columns=3)
 show(fig, alt="Two panels against the factor kappa, from far below one to far above, one curve per expert of LG3. The bias of "
      "the mean is zero at kappa one, rises on both sides, and most on the left for the weakest expert. The coverage is at the "
      "promised level at one and above, and collapses towards zero on the left.")

@@ -139,11 +139,11 @@ one_latent, _ = trained(
 )
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the plotting helpers", "code_prompt_hide": "Hide the plotting helpers"}
-from html import escape
+from functools import partial
 
-from IPython.display import HTML, display
+from mmvae_lite.plotting import PALETTE, figure, legend, mosaic, show, table
 
-from mmvae_lite.plotting import PALETTE, figure, show
+table = partial(table, one_line=True)
 
 MUTED = "#808080"
 ONE_HOT = torch.eye(10)
@@ -158,29 +158,6 @@ def boldest(c, sign=1.0):
 PHOTOS = torch.stack([boldest(7, -1.0), boldest(0), boldest(4, -1.0), boldest(2)])
 
 
-def table(title, columns, rows, digits=3):
-    """Show rows of text and numbers."""
-    def text(value):
-        return escape(value) if isinstance(value, str) else f"{float(value):.{digits}f}"
-
-    def row(first, *rest):
-        cells = "".join(f"<td>{text(value)}</td>" for value in rest)
-        return f'<tr><th scope="row" style="white-space:nowrap">{text(first)}</th>{cells}</tr>'
-
-    head = "".join(f'<th scope="col" style="overflow-wrap:normal">{escape(c)}</th>' for c in columns)
-    body = "".join(row(*values) for values in rows)
-    display(HTML(
-        f'<div style="overflow-x:auto" tabindex="0" role="region" aria-label="{escape(title)}">'
-        f'<table class="table"><caption>{escape(title)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    ))
-
-
-def mosaic(rows):
-    """[rows, columns, 1, side, side] -> one picture."""
-    return rows[:, :, 0].transpose(1, 2).flatten(2, 3).flatten(0, 1).clamp(0, 1)
-
-
 def show_wishes(grids, alt, caption, photos=PHOTOS):
     """Photos on the left, and every label with the style of every photo; one block of rows for each named grid."""
     names = list(grids)
@@ -190,8 +167,8 @@ def show_wishes(grids, alt, caption, photos=PHOTOS):
         if name == "prior":
             left.text(0.5, 0.5, "drawn", rotation=90, ha="center", va="center", transform=left.transAxes)
         else:
-            left.imshow(mosaic(photos[:, None]), cmap="gray", vmin=0, vmax=1)
-        right.imshow(mosaic(grids[name]), cmap="gray", vmin=0, vmax=1, aspect="auto", interpolation="none")
+            left.imshow(mosaic(photos, 1), cmap="gray", vmin=0, vmax=1)
+        right.imshow(mosaic(grids[name].flatten(0, 1), 10), cmap="gray", vmin=0, vmax=1, aspect="auto", interpolation="none")
         right.set_xticks([28 * c + 13.5 for c in range(10)], range(10))
         for ax in (left, right):
             ax.set_yticks([])
@@ -667,7 +644,7 @@ for ax, (name, found) in zip(axes, curves.items()):
     ax.set_xticks(sides, sides)
     ax.minorticks_off()
 axes[1].set_xlabel("items in the batch, B")
-fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+legend(fig, axes[0], columns=3)
 show(fig, alt="Two panels, estimates of the total correlation against the size of the batch from sixteen to some hundreds, with a horizontal line for the exact value. "
      "In both panels the unbiased and the mss estimates nearly coincide, lie below the line and rise to it; batch_mean lies above the line and falls to it; "
      "probtorch lies a little above the unbiased one and meets it.",
@@ -808,7 +785,7 @@ for name, label in (("mi", "MI"), ("tc", "TC"), ("dw", "DW")):
     bottom.plot(epochs, history[f"image/{name}/image"], label=label)
 bottom.axhline(0, color=MUTED, linewidth=1, linestyle=":")
 bottom.set(xlabel="epoch", ylabel="nats")
-fig.legend(*bottom.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+legend(fig, bottom, columns=3)
 show(fig, alt="Two panels over the epochs. Above, the reconstruction of pictures from their own latents rises and levels off. Below, the three parts of the KL divergence: the mutual "
      "information stays at some nats, the total correlation falls towards zero, and the dimension-wise part falls as well.",
      caption=f"Pictures, z from the picture's own expert; unweighted terms in nats, estimated in batches of a hundred with unbiased weights. {source}")
@@ -994,7 +971,7 @@ if by_weight:
             ax.plot([places[w]] * len(v), v, marker, color=PALETTE[i], markersize=4, alpha=0.8, linestyle="none")
     ax.axhline(0.1, color=MUTED, linewidth=1, linestyle=":")
     ax.set(xticks=range(len(weights)), xticklabels=weights, xlabel="weight of TC, β", ylabel="share that is right", ylim=(0, 1.03))
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center")
+    legend(fig, ax, columns=1)
     seeds = max(len(v["label-dmvae"]) for v in by_weight.values())
     show(fig, alt="Three curves against the weight of the total correlation from nought to thirty. The share of names that can be read from the style falls steeply as the weight grows. "
          "The share of pictures that look like the label they were drawn for rises steeply and then levels off. The share of right labels changes little.",
@@ -1066,7 +1043,7 @@ if by_labels:
     ax.set(xscale="log", xlabel="labelled pictures", ylabel="share of names that are right", ylim=(0.3, 1.0))
     ax.set_xticks(counts, [f"all {n}" if n == len(train) else n for n in counts])
     ax.minorticks_off()
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    legend(fig, ax)
     show(fig, alt="Share of right names against the number of labelled pictures, for seven methods. The plain classifiers, the logistic regression above all, rise steadily and lie above the three generative models. "
          "Of these the Gaussian DMVAE-L lies highest; DMVAE-L with classes and MVAE lie lowest and do not rise everywhere.",
          caption=f"scikit-learn's digits; seeds: {max(len(v['label-nn']) for v in by_labels.values())} or fewer, lines are means. Precomputed.")
@@ -1124,7 +1101,7 @@ if printed:
                 ax.plot(*zip(*points), marker, color=PALETTE[i], markersize=7 if marker == "*" else 5, linestyle="none", label=named)
     ax.set(xscale="log", xlabel="labelled training pictures, %", ylabel="share of names that are right", ylim=(0.2, 1.0))
     ax.set_xticks([0.1, 1, 10, 100], [0.1, 1, 10, 100])
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    legend(fig, ax)
     done = sum(len(v) for v in ours["dmvae_l"].values())
     show(fig, alt="Printed shares of right names on MNIST against the percentage of labelled pictures. DMVAE-L rises steeply and is above the others up to a tenth of the labels; with half of them or more the neural network is a little above it. MVAE and JMVAE start low and come close with many labels. "
          "Points mark our own runs at the paper's size, where there are any.",

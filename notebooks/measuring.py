@@ -134,11 +134,7 @@ print(f"coherence of the stamps {found['value']:.3f} +- {found['se']:.3f}, n = {
 print(f"the judge of real pictures is right with a share of {found['classifier']:.3f}")
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the plotting helpers", "code_prompt_hide": "Hide the plotting helpers"}
-from html import escape
-
-from IPython.display import HTML, display
-
-from mmvae_lite.plotting import PALETTE, figure, show
+from mmvae_lite.plotting import PALETTE, figure, legend, mosaic, show, table
 
 TRUTH = {"color": "#808080", "linewidth": 8, "alpha": 0.45, "linestyle": "-", "solid_capstyle": "round"}
 EXAMPLES = torch.cat([(test.classes == c).nonzero()[:3, 0] for c in range(10)]).reshape(10, 3).T.flatten()  # three rows of ten digits
@@ -147,12 +143,6 @@ EXAMPLES = torch.cat([(test.classes == c).nonzero()[:3, 0] for c in range(10)]).
 def seen(rows):
     """Test pictures of both modalities."""
     return test.take(rows)
-
-
-def mosaic(images, columns):
-    """[n, 1, 28, 28] -> one picture, row by row."""
-    rows = images[:, 0].unflatten(0, (-1, columns))
-    return rows.transpose(1, 2).flatten(2, 3).flatten(0, 1).clamp(0, 1)
 
 
 def picture(ax, images, columns, label=None):
@@ -169,19 +159,6 @@ def drawn_for(model, rows=EXAMPLES):
     g = torch.Generator().manual_seed(seed)
     return model.translate({"x1": seen(rows)["x1"]}, "x2", sample=True, generator=g)
 
-
-def table(title, columns, rows):
-    """Show rows of text; the first cell of a row names it."""
-    def row(first, *rest):
-        cells = "".join(f"<td>{escape(value)}</td>" for value in rest)
-        return f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>'
-
-    head = "".join(f'<th scope="col" style="overflow-wrap:normal">{escape(c)}</th>' for c in columns)
-    display(HTML(
-        f'<div style="overflow-x:auto" tabindex="0" role="region" aria-label="{escape(title)}">'
-        f'<table class="table"><caption>{escape(title)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(row(*r) for r in rows)}</tbody></table></div>"
-    ))
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 fig, (top, bottom) = figure(5, 3.6, rows=2)
@@ -756,7 +733,7 @@ for i, name in enumerate(models):
     ax.plot([x], [y], marker="osD^vPX"[i % 7], color=PALETTE[i % 6], linestyle="none", markersize=8, label=name)
 ax.axhline(scores["truth"]["classifier"], color="#808080", linestyle=":", linewidth=1.2)
 ax.set(xlabel="Fréchet distance, lower is better", ylabel="coherence", xscale="log", ylim=(-0.02, 1.05))
-fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+legend(fig, ax, columns=3)
 show(fig, alt="Coherence against Fréchet distance for seven generators. The truth and the filing clerk share the best corner. The stamps and "
      "the whisperer are as coherent with far larger distances. The copier and the impostor have small distances and a coherence near one "
      "in ten. The honest model lies between them, worse than several cheats in either measure.",

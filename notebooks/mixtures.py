@@ -112,7 +112,7 @@ train, test = data.train, data.test
 source = f"{data.description}, made plain; {len(train)} pairs to train on."
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the plotting helpers and this figure", "code_prompt_hide": "Hide the plotting helpers and this figure"}
-from mmvae_lite.plotting import PALETTE, figure, show
+from mmvae_lite.plotting import PALETTE, figure, legend, show
 
 EXAMPLES = torch.stack([(test.classes == c).nonzero()[3, 0] for c in range(10)])
 SHOWN = test.take(EXAMPLES)
@@ -316,7 +316,7 @@ ax.axhline(truth.log_prob(z).mean().item(), color="#808080", linewidth=1, label=
 ax.axhline(floor, color=PALETTE[1], linewidth=1, linestyle=":", label="floor of the mixture")
 ax.axvline(1, color="#808080", linewidth=1, linestyle=":")
 ax.set(xscale="log", ylim=(-4, 0.2), xlabel="factor κ on the variance of expert 1", ylabel="log-density of the true latent")
-fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+legend(fig, ax)
 show(fig, alt="Mean log-density of the true latent against the factor on one expert's variance. The product touches the exact posterior at factor one and falls "
      "without end to the left. The mixture lies below it around one, falls a little to the left, and stays above a dotted floor.",
      caption="LG3 with all three senses. Left of one, expert 1 is overconfident.")
@@ -697,7 +697,7 @@ ax.set(xlabel="dimension", ylabel="nats", yscale="log", xticks=range(LATENT))
 ax.set_yticks([1, 3, 10, 30], ["1", "3", "10", "30"])
 ax.minorticks_off()
 ax.set_xticklabels([f"z{int(d)}" for d in order])
-fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center")
+legend(fig, ax, columns=1)
 show(fig, alt="Three bars for each of ten dimensions: how far the digit's expert is from the prior, how far the house number's, and how far the two are from each other. "
      "All dimensions are used; some more by one expert, some more by the other. The two experts are further from each other than from the prior in every one.",
      caption=f"Mean divergences over {len(test)} test pairs, sorted by the sum of the first two. Logarithmic axis.")

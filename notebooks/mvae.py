@@ -124,17 +124,11 @@ naive, _ = trained(build(sizes["latent"], subsampled=False))
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the plotting helpers", "code_prompt_hide": "Hide the plotting helpers"}
 from matplotlib.colors import LinearSegmentedColormap, to_rgba
 
-from mmvae_lite.plotting import PALETTE, figure, show
+from mmvae_lite.plotting import PALETTE, figure, legend, mosaic, show
 
 BLUES = LinearSegmentedColormap.from_list("blues", [to_rgba(PALETTE[0], a) for a in (0, 1)])
 ONE_HOT = torch.eye(10)
 EXAMPLES = torch.stack([(test.classes == c).nonzero()[0, 0] for c in range(10)])
-
-
-def mosaic(images, columns):
-    """[n, 1, 28, 28] -> one picture, row by row."""
-    rows = images[:, 0].unflatten(0, (-1, columns))
-    return rows.transpose(1, 2).flatten(2, 3).flatten(0, 1).clamp(0, 1)
 
 
 def picture(ax, images, columns, **style):
@@ -369,7 +363,7 @@ for ax, (name, terms) in zip(axes, CURVES.items()):
         ax.plot(range(1, epochs + 1), history[term], label=label, color=color, linestyle=dashes)
     ax.set_ylabel(name)
 axes[2].set_xlabel("epoch")
-fig.legend(*axes[2].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+legend(fig, axes[2], columns=3)
 show(fig, alt="Three panels over the epochs, in nats. The reconstruction of the picture rises and levels off, the curves from both "
      "and from the picture almost on top of each other. The reconstruction of the label rises to about zero. The divergence from "
      "the prior grows; it is smallest for the label alone.", caption=f"Unweighted terms in nats, mean over the training items. {source}")
@@ -623,7 +617,7 @@ def show_sweep(name):
     ax.set(xlabel="latent dimensions", ylabel="share that is right", ylim=(0, 1.03), xscale="log")
     ax.set_xticks(list(runs), list(runs), minor=False)
     ax.minorticks_off()
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center")
+    legend(fig, ax, columns=1)
     one = next(iter(runs.values()))[0]
     show(fig, alt=f"Shares that are right against the number of latent dimensions, on {one['data']['name']}. The label from both "
          "modalities and, from four dimensions on, the label read off by neighbours stay high. The label from the picture alone and the "
@@ -721,7 +715,7 @@ def show_room(name):
     ticks = [t for t in (0.2, 0.5, 1, 2, 5, 10) if min(ax.get_xlim()) <= t <= max(ax.get_xlim())]
     ax.set_xticks(ticks, ticks)
     ax.minorticks_off()
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    legend(fig, ax, columns=3)
     one = next(iter(runs.values()))[0]
     show(fig, alt=f"Each point is one run on {one['data']['name']}: the share of right labels from the picture against the ratio "
          "of the two precisions where the label's expert is most precise. Runs in which the label outvotes the picture tend to lie low.",

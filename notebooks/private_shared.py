@@ -86,40 +86,17 @@ if data.stand_in:
     print("Set MMVAE_DATA to a folder that holds fsdd/ and mnist/.")
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the plotting helpers", "code_prompt_hide": "Hide the plotting helpers"}
-from html import escape
+from functools import partial
 
-from IPython.display import HTML, display
 from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.patches import Ellipse
 
-from mmvae_lite.plotting import PALETTE, figure, show
+from mmvae_lite.plotting import PALETTE, figure, legend, show, table
+
+table = partial(table, digits=2)
 
 MUTED = "#808080"
 BOTH = ("speech", "image")
-
-
-def table(title, columns, rows, digits=2):
-    """Show rows of text and numbers."""
-    def text(value):
-        return escape(value) if isinstance(value, str) else f"{float(value):.{digits}f}"
-
-    def row(first, *rest):
-        cells = "".join(f"<td>{text(value)}</td>" for value in rest)
-        return f'<tr><th scope="row">{text(first)}</th>{cells}</tr>'
-
-    head = "".join(f'<th scope="col" style="overflow-wrap:normal">{escape(c)}</th>' for c in columns)
-    body = "".join(row(*values) for values in rows)
-    display(HTML(
-        f'<div style="overflow-x:auto" tabindex="0" role="region" aria-label="{escape(title)}">'
-        f'<table class="table"><caption>{escape(title)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    ))
-
-
-def below(fig, ax, columns=2, **labels):
-    """Labels of the axes, and the legend under the figure."""
-    ax.set(**labels)
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=columns)
 
 
 def drawn(ax, items, columns, gap=2):
@@ -792,7 +769,7 @@ axes[1].plot(epochs, history["cm"], color=PALETTE[3], label="contrast CM")
 axes[1].axhline(-0.5, color=MUTED, linewidth=1, linestyle=":")
 axes[1].axhline(-0.5 * false, color=MUTED, linewidth=1, linestyle="--")
 axes[1].set(ylabel="contrast", xlabel="epoch", ylim=(-0.55, 0.02))
-fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+legend(fig, axes[0], columns=3)
 show(fig, alt="Two panels over the epochs. Above, the divergences of content, style of speech and style of image from the prior in nats, all rising and levelling off. Below, the contrast, which begins near "
      "minus a half, a dotted line, and climbs towards a dashed line close to nought.",
      caption="Above, what each latent is used for. Below, the contrast between where all means coincide (dotted) and one spot for each digit (dashed).")
@@ -885,7 +862,8 @@ fig, ax = figure(4.8, 3.7)
 for i, ((name, m), curve) in enumerate(curves.items()):
     ax.plot(ks, [curve[k] / curve[ks[0]] for k in ks], color=PALETTE[i % 2], linestyle="-" if name == "PVAE" else ":", marker="os"[i % 2], markersize=4, label=f"{name}, {m}")
 ax.axvline(10, color=MUTED, linewidth=1, linestyle="--")
-below(fig, ax, 2, xlabel="number of clusters k", ylabel="inertia, share of that of two clusters", ylim=(0, 1.05), xticks=range(2, 21, 2))
+ax.set(xlabel="number of clusters k", ylabel="inertia, share of that of two clusters", ylim=(0, 1.05), xticks=range(2, 21, 2))
+legend(fig, ax)
 show(fig, alt="Inertia against the number of clusters from two to twenty, four curves that all fall. The curves of PVAE fall steeply at first and bend; those without the contrast fall more slowly and bend less.",
      caption="The inertia of the content's means. A dashed line stands at ten. A bend there says that the content has found the number of digits without being told.")
 

@@ -88,13 +88,10 @@ from mmvae_lite.models.linear import exact_model
 # We compare it with the exact answer, which this world lets us compute.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the plotting helpers", "code_prompt_hide": "Hide the plotting helpers"}
-from html import escape
-
-from IPython.display import HTML, display
 from matplotlib.colors import to_rgba
 from matplotlib.patches import Ellipse
 
-from mmvae_lite.plotting import PALETTE, figure, show
+from mmvae_lite.plotting import PALETTE, figure, legend, show, table
 
 NAMES = ("colour", "smell", "firmness")
 TRUE = {"color": "#808080", "linewidth": 8, "alpha": 0.45, "linestyle": "-", "solid_capstyle": "round"}
@@ -106,30 +103,9 @@ def density(q, grid):
     return q.log_prob(grid[:, None, None]).exp()[:, 0]
 
 
-def legend(fig, ax, columns=2):
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=columns)
-
-
 def named(subset):
     return " + ".join(NAMES[m] for m in subset) or "nothing"
 
-
-def table(title, columns, rows):
-    """Show rows of text and numbers; numbers get three decimals."""
-    def text(value):
-        return escape(value) if isinstance(value, str) else f"{float(value) + 0.0:.3f}"
-
-    def row(first, *rest):
-        cells = "".join(f"<td>{text(value)}</td>" for value in rest)
-        return f'<tr><th scope="row">{text(first)}</th>{cells}</tr>'
-
-    head = "".join(f'<th scope="col" style="overflow-wrap:normal">{escape(c)}</th>' for c in columns)
-    body = "".join(row(*values) for values in rows)
-    display(HTML(
-        f'<div style="overflow-x:auto" tabindex="0" role="region" aria-label="{escape(title)}">'
-        f'<table class="table"><caption>{escape(title)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    ))
 
 # %%
 x = LG3_OBSERVATION  # {0: colour, 1: smell, 2: firmness}

@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mmvae_lite import plotting
@@ -169,6 +170,77 @@ def test_show_displays_one_html_output(capsys):
         plotting.show(fig, ALT, caption="x < y")
     ((html,), _), = shown
     assert html.data.startswith('<figure class="mmvae-figure"><svg') and "x &lt; y" in html.data
+
+
+def displayed(monkeypatch) -> list[str]:
+    shown: list[str] = []
+    monkeypatch.setattr(pytest.importorskip("IPython.display"), "display", lambda html: shown.append(html.data))
+    return shown
+
+
+def test_a_table_has_heads_names_and_decimals(monkeypatch):
+    shown = displayed(monkeypatch)
+    rows = [["exact", 0.12345, torch.tensor([2.0])], ["a < b", "none", -1e-9]]
+    plotting.table("Nats & bits", ["", "mean", "n > 1"], iter(rows), digits=2)
+    root = ElementTree.fromstring(shown[0])
+    assert root.get("aria-label") == root.find("table/caption").text == "Nats & bits"
+    assert [th.text or "" for th in root.iterfind("table/thead/tr/th")] == ["", "mean", "n > 1"]
+    assert [[c.text for c in tr] for tr in root.iterfind("table/tbody/tr")] == [["exact", "0.12", "2.00"], ["a < b", "none", "0.00"]]
+    assert all(tr[0].get("scope") == "row" for tr in root.iterfind("table/tbody/tr"))
+
+
+@pytest.mark.parametrize("one_line", [True, False])
+def test_names_of_rows_stay_on_one_line_on_demand(one_line, monkeypatch):
+    shown = displayed(monkeypatch)
+    plotting.table("Names", ["a name", "x"], [["two words", 1]], one_line=one_line)
+    assert ("nowrap" in shown[0]) == one_line and ">1.000<" in shown[0]
+
+
+def test_numbers_that_are_none_stay_readable(monkeypatch):
+    shown = displayed(monkeypatch)
+    plotting.table("Edge", ["", "x", "y"], [["r", float("nan"), float("-inf")]])
+    assert "<td>nan</td><td>-inf</td>" in shown[0]
+
+
+@pytest.mark.parametrize("row", [[], ["exact"], ["exact", 1.0, 2.0]])
+def test_a_row_needs_a_cell_for_each_column(row):
+    with pytest.raises(ValueError, match=rf"'Nats': found {len(row)} cells .*'quantity', 'nats'"):
+        plotting.table("Nats", ["quantity", "nats"], [["bound", 1.0], row])
+
+
+@pytest.mark.parametrize("value", [None, [1.0], torch.zeros(2)])
+def test_a_cell_is_text_or_one_number(value):
+    with pytest.raises(ValueError, match="expected text, a number"):
+        plotting.table("Nats", ["quantity", "nats"], [["bound", value]])
+
+
+def test_the_legend_is_under_the_figure():
+    fig, ax = plotting.figure()
+    for name in "abc":
+        ax.plot([0, 1], label=name)
+    plotting.legend(fig, ax, columns=3)
+    (legend,) = fig.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b", "c"] and legend._ncols == 3
+    fig.canvas.draw()
+    assert legend.get_window_extent().y1 < ax.get_window_extent().y0
+
+
+def test_a_legend_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="label"):
+        plotting.legend(*plotting.figure())
+
+
+def test_a_mosaic_goes_row_by_row():
+    images = torch.arange(6.0)[:, None, None, None].expand(6, 1, 2, 3) / 4
+    drawn = plotting.mosaic(images, 3)
+    assert drawn.shape == (4, 9)
+    torch.testing.assert_close(drawn[::2, ::3], torch.tensor([[0, 0.25, 0.5], [0.75, 1, 1]]))
+
+
+@pytest.mark.parametrize("shape, columns, word", [((6, 28, 28), 3, "images"), ((6, 3, 28, 28), 3, "images"), ((6, 1, 28, 28), 4, "columns"), ((6, 1, 28, 28), 0, "columns")])
+def test_a_mosaic_needs_grey_pictures_in_full_rows(shape, columns, word):
+    with pytest.raises(ValueError, match=word):
+        plotting.mosaic(torch.zeros(shape), columns)
 
 
 def test_plotly_keeps_its_words_and_is_transparent():
