@@ -77,7 +77,7 @@ print(f"{len(train)} pairs to train on, {len(test)} to test on")
 
 
 def untrained(kind, **options):
-    """One of the models of this page, with the networks of Korthals et al. (2019), table 1."""
+    """A model of this page, with the networks of Korthals et al. (2019), table 1."""
     torch.manual_seed(seed)
     nets = m2vae_networks(SHAPES, hidden=(128,))
     encoders, parts = nets["encoders"], {
@@ -104,8 +104,17 @@ models = {"JMVAE-Z": trained("JMVAE-Z")}
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the plotting helpers", "code_prompt_hide": "Hide the plotting helpers"}
 from mmvae_lite.plotting import PALETTE, figure, legend, show, table
 
-TRUE = {"color": "#808080", "linewidth": 8, "alpha": 0.45, "linestyle": "-", "solid_capstyle": "round"}
-FIRST, SECOND, THIRD, FOURTH = ({"color": PALETTE[i], "linestyle": dash} for i, dash in enumerate(("-", "--", "-.", ":")))
+TRUE = {
+    "color": "#808080",
+    "linewidth": 8,
+    "alpha": 0.45,
+    "linestyle": "-",
+    "solid_capstyle": "round",
+}
+FIRST, SECOND, THIRD, FOURTH = (
+    {"color": PALETTE[i], "linestyle": dash}
+    for i, dash in enumerate(("-", "--", "-.", ":"))
+)
 NAMES = ("colour", "smell", "firmness")
 
 
@@ -127,7 +136,10 @@ def imagined(model, n=400):
 
 
 def show_imagined(names, alt, caption=None):
-    fig, axes = figure(5, 2.5 * math.ceil(len(names) / 2), rows=math.ceil(len(names) / 2), columns=2, sharex=True, sharey=True)
+    fig, axes = figure(
+        5, 2.5 * math.ceil(len(names) / 2), rows=math.ceil(len(names) / 2), columns=2,
+        sharex=True, sharey=True,
+    )
     for ax, name in zip(axes.flat, names):
         dots(ax, batch["w"], color="#808080", alpha=0.35)
         if name == "the three things":
@@ -141,9 +153,16 @@ def show_imagined(names, alt, caption=None):
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 show_imagined(
     ["the three things", "JMVAE-Z"],
-    alt="Two panels with clouds of grey points on a circle. On the left three neighbouring clouds are coloured: the things that x cannot tell apart. "
-    "On the right are the readings of w that the model imagines; they are crowded in a part of the place where the three are.",
-    caption="Left: where w may be, given x from the place that three things share. Right: where a model trained with zeros imagines it.",
+    alt=(
+        "Two panels with clouds of grey points on a circle. On the left three"
+        " neighbouring clouds are coloured: the things that x cannot tell apart. On the"
+        " right are the readings of w that the model imagines; they are crowded in a"
+        " part of the place where the three are."
+    ),
+    caption=(
+        "Left: where w may be, given x from the place that three things share. Right:"
+        " where a model trained with zeros imagines it."
+    ),
 )
 # %% [markdown]
 # The model is sure where nobody could be.
@@ -366,14 +385,31 @@ labels = [" → ".join(NAMES[m][0] for m in order) for order in gains] + ["mean 
 for row, (order, gain) in enumerate(zip([*gains, (0, 1, 2)], rows)):
     left = 0.0
     for m in order:
-        ax.barh(-row - 0.35 * (row == 6), -gain[m], left=left, height=0.7, color=PALETTE[m], hatch=("", "//", "..")[m], edgecolor="white", linewidth=0.5,
-                label=NAMES[m] if row == 0 else None)
+        ax.barh(
+            -row - 0.35 * (row == 6), -gain[m], left=left, height=0.7, color=PALETTE[m],
+            hatch=("", "//", "..")[m], edgecolor="white", linewidth=0.5,
+            label=NAMES[m] if row == 0 else None,
+        )
         left -= gain[m]
-ax.set(yticks=[-row - 0.35 * (row == 6) for row in range(7)], yticklabels=labels, xlabel="minus log evidence, nats")
+ax.set(
+    yticks=[-row - 0.35 * (row == 6) for row in range(7)], yticklabels=labels,
+    xlabel="minus log evidence, nats",
+)
 legend(fig, ax, columns=3)
-show(fig, alt="Seven bars of the same length, one for each order in which colour, smell and firmness arrive, and one for their mean. Each is cut into three parts, one for "
-     "each sense. A sense's part is longer when it comes first and shorter when it comes last.",
-     caption="c, s and f are colour, smell and firmness of our melon. What a sense costs depends on who was there before; the last bar is the mean, the Shapley shares.")
+show(
+    fig,
+    alt=(
+        "Seven bars of the same length, one for each order in which colour, smell and"
+        " firmness arrive, and one for their mean. Each is cut into three parts, one"
+        " for each sense. A sense's part is longer when it comes first and shorter when"
+        " it comes last."
+    ),
+    caption=(
+        "c, s and f are colour, smell and firmness of our melon. What a sense costs"
+        " depends on who was there before; the last bar is the mean, the Shapley"
+        " shares."
+    ),
+)
 
 # %% [markdown]
 # All bars are as long as $-\log p(x)$.
@@ -561,12 +597,27 @@ for smell in smells:
 fig, ax = figure(5, 3.6)
 ax.axhline(0, label="log p(x₁, x₂)", **(TRUE | {"linewidth": 5}))
 for (beta, values), style in zip(excess.items(), (SECOND, FIRST)):
-    ax.plot(smells, values, label=f"best objective, β = {beta:g}", marker="o", markersize=4, **style)
+    ax.plot(
+        smells, values, label=f"best objective, β = {beta:g}", marker="o", markersize=4,
+        **style,
+    )
 ax.set(xlabel="smell of a melon with colour 1", ylabel="minus the truth, nats")
 legend(fig, ax, columns=1)
-show(fig, alt="The highest value of the objective minus the log evidence, for melons of one colour and different smells. Without the joint divergence to the prior "
-     "the curve lies above zero everywhere. With it, the curve is below zero for ordinary smells and crosses zero where colour and smell contradict each other.",
-     caption="Encoders fitted to one item. Without the joint prior divergence the objective always exceeds the evidence a little; with it, only for melons that contradict themselves.")
+show(
+    fig,
+    alt=(
+        "The highest value of the objective minus the log evidence, for melons of one"
+        " colour and different smells. Without the joint divergence to the prior the"
+        " curve lies above zero everywhere. With it, the curve is below zero for"
+        " ordinary smells and crosses zero where colour and smell contradict each"
+        " other."
+    ),
+    caption=(
+        "Encoders fitted to one item. Without the joint prior divergence the objective"
+        " always exceeds the evidence a little; with it, only for melons that"
+        " contradict themselves."
+    ),
+)
 
 # %% [markdown]
 # ### On average over the data
@@ -602,7 +653,7 @@ model_r = (model_cov[0, 1] / scale.prod()).item()
 
 
 def gaussian_kl(squares, var, other):
-    """The mean KL of two Gaussians whose means differ by `squares` in the mean square."""
+    """Mean KL of two Gaussians whose means differ by `squares` in the mean square."""
     return 0.5 * (var / other - 1 - (var / other).log() + squares / other)
 
 
@@ -613,10 +664,16 @@ def market_objective(slopes, var, cov, beta):
 
     def fit(k, m):  # E log p(x_m | z) with z ~ q_k
         miss = torch.eye(2).double()[m] - w[m] * slopes[k]
-        return -0.5 * ((2 * math.pi * s2[m]).log() + (square(miss) + w[m] ** 2 * var[k]) / s2[m])
+        return -0.5 * (
+            (2 * math.pi * s2[m]).log() + (square(miss) + w[m] ** 2 * var[k]) / s2[m]
+        )
 
     def apart(k, j=None):
-        to, other = (0 * slopes[k], torch.ones(()).double()) if j is None else (slopes[j], var[j])
+        to, other = (
+            (0 * slopes[k], torch.ones(()).double())
+            if j is None
+            else (slopes[j], var[j])
+        )
         return gaussian_kl(square(slopes[k] - to), var[k], other)
 
     singles = sum(fit(k, k) - apart(k) for k in (0, 1))
@@ -639,11 +696,16 @@ def best_in_market(r, beta):
         return value
 
     optimiser.step(loss)
-    truth = -0.5 * (torch.logdet(2 * math.pi * model_cov) + torch.trace(torch.linalg.solve(model_cov, cov)))
+    truth = -0.5 * (
+        torch.logdet(2 * math.pi * model_cov)
+        + torch.trace(torch.linalg.solve(model_cov, cov))
+    )
     return (-loss() - truth).item()
 
 
-correlations = sorted([*torch.linspace(-0.9, 0.95, {"smoke": 5}.get(profile, 22)).tolist(), model_r])
+correlations = sorted(
+    [*torch.linspace(-0.9, 0.95, {"smoke": 5}.get(profile, 22)).tolist(), model_r]
+)
 market = {beta: [best_in_market(r, beta) for r in correlations] for beta in (0.0, 1.0)}
 best_there = market[0.0][correlations.index(model_r)]
 print(f"the model's own correlation: {model_r:.3f}")
@@ -655,11 +717,24 @@ ax.axhline(0, label="mean of log p(x₁, x₂)", **(TRUE | {"linewidth": 5}))
 for (beta, values), style in zip(market.items(), (SECOND, FIRST)):
     ax.plot(correlations, values, label=f"best objective, β = {beta:g}", **style)
 ax.axvline(model_r, color="#808080", linewidth=1, linestyle=":")
-ax.set(xlabel="correlation of colour and smell in the data", ylabel="minus the truth, nats")
+ax.set(
+    xlabel="correlation of colour and smell in the data", ylabel="minus the truth, nats"
+)
 legend(fig, ax, columns=1)
-show(fig, alt="The best mean objective minus the mean log evidence, against the correlation in the data. Without the joint divergence to the prior the curve touches zero at the "
-     "model's own correlation, marked by a dotted line, and lies above zero on both sides. With it, the curve is below zero except at strongly negative correlations.",
-     caption="The dotted line is the model's own correlation. There, and only there, the objective without the joint prior divergence stops at the truth.")
+show(
+    fig,
+    alt=(
+        "The best mean objective minus the mean log evidence, against the correlation"
+        " in the data. Without the joint divergence to the prior the curve touches zero"
+        " at the model's own correlation, marked by a dotted line, and lies above zero"
+        " on both sides. With it, the curve is below zero except at strongly negative"
+        " correlations."
+    ),
+    caption=(
+        "The dotted line is the model's own correlation. There, and only there, the"
+        " objective without the joint prior divergence stops at the truth."
+    ),
+)
 
 # %% [markdown]
 # So this is the answer.
@@ -694,10 +769,21 @@ gaps = {
 }
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this table", "code_prompt_hide": "Hide the code of this table"}
-ANSWERS = {"joint ELBO": "all three", "JMVAE, α = 1": "all three, single ones", "M²VAE, β = 0": "every set", "M²VAE, β = 1": "every set", "JMVAE, all but one": "all three, pairs"}
-table("Mean distance below log p(x) with exact encoders, in the world of the melon, nats", ["objective", "distance", "sets with an encoder"], [
-    [name, gap, ANSWERS[name]] for name, gap in sorted(gaps.items(), key=lambda kv: kv[1])
-])
+ANSWERS = {
+    "joint ELBO": "all three",
+    "JMVAE, α = 1": "all three, single ones",
+    "M²VAE, β = 0": "every set",
+    "M²VAE, β = 1": "every set",
+    "JMVAE, all but one": "all three, pairs",
+}
+table(
+    "Mean distance below log p(x) with exact encoders, in the world of the melon, nats",
+    ["objective", "distance", "sets with an encoder"],
+    [
+        [name, gap, ANSWERS[name]]
+        for name, gap in sorted(gaps.items(), key=lambda kv: kv[1])
+    ],
+)
 
 # %% [markdown]
 # JMVAE compares the belief from everything with that from single senses, and pays for the whole distance at once.
@@ -757,8 +843,14 @@ for name, options in {
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 show_imagined(
     list(models),
-    alt="Four panels with clouds of grey points on a circle, and the readings of w that each of four models imagines for the place in x that three things share.",
-    caption="w imagined from x, for the place that three things share; the figure at the top shows where the three are.",
+    alt=(
+        "Four panels with clouds of grey points on a circle, and the readings of w that"
+        " each of four models imagines for the place in x that three things share."
+    ),
+    caption=(
+        "w imagined from x, for the place that three things share; the figure at the"
+        " top shows where the three are."
+    ),
 )
 
 # %% [markdown]
@@ -816,10 +908,21 @@ def measured(model):
 scores = {name: measured(model) for name, model in models.items()}
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this table", "code_prompt_hide": "Hide the code of this table"}
-LINES = {"joint-elbo": "joint ELBO", "log-p-both": "log p(w, x)", "w-given-x": "w from x", "x-given-w": "x from w"}
-table(f"Nats per pair, mean over n = {len(test)} test pairs; densities of data scaled to the unit square", ["", *LINES.values()], [
-    [name, *("" if math.isnan(row[key]) else row[key] for key in LINES)] for name, row in {"the mixture itself": exact, **scores}.items()
-])
+LINES = {
+    "joint-elbo": "joint ELBO",
+    "log-p-both": "log p(w, x)",
+    "w-given-x": "w from x",
+    "x-given-w": "x from w",
+}
+table(
+    f"Nats per pair, mean over n = {len(test)} test pairs; densities of data scaled to"
+    " the unit square",
+    ["", *LINES.values()],
+    [
+        [name, *("" if math.isnan(row[key]) else row[key] for key in LINES)]
+        for name, row in {"the mixture itself": exact, **scores}.items()
+    ],
+)
 
 # %% [markdown]
 # The two last columns are the crossings, and what the chapter is about.
@@ -843,7 +946,11 @@ with torch.no_grad():
         layout[name] = [torch.pdist(centres[5:8]).mean() / apart, width]
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this table", "code_prompt_hide": "Hide the code of this table"}
-table("In the plane of z", ["", "distance of the three, by the mean of all", "width of the belief from x"], [[name, *row] for name, row in layout.items()])
+table(
+    "In the plane of z",
+    ["", "distance of the three, by the mean of all", "width of the belief from x"],
+    [[name, *row] for name, row in layout.items()],
+)
 
 # %% [markdown]
 # M²VAE has moved the three together.
@@ -918,10 +1025,26 @@ explorer
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show how the results are kept", "code_prompt_hide": "Hide how the results are kept"}
 from mmvae_lite.results import write_result
 
-KEYS = {"JMVAE-Z": "jmvae-z", "tVAE": "tvae", "M²VAE": "m2vae", "M²VAE, β = 0": "m2vae-without-joint-prior"}
-kept = {f"mixture-{key}": {"value": value, "n": len(test), "unit": "nats"} for key, value in exact.items() if not math.isnan(value)}
-kept |= {f"{KEYS[name]}-{key}": {"value": value, "n": len(test), "unit": "nats"} for name, found in scores.items() for key, value in found.items()}
-_ = write_result("all-subsets-mog", profile, seed, kept, data=data.description, stand_in=data.stand_in, device=device, minutes=sum(minutes.values()))
+KEYS = {
+    "JMVAE-Z": "jmvae-z",
+    "tVAE": "tvae",
+    "M²VAE": "m2vae",
+    "M²VAE, β = 0": "m2vae-without-joint-prior",
+}
+kept = {
+    f"mixture-{key}": {"value": value, "n": len(test), "unit": "nats"}
+    for key, value in exact.items()
+    if not math.isnan(value)
+}
+kept |= {
+    f"{KEYS[name]}-{key}": {"value": value, "n": len(test), "unit": "nats"}
+    for name, found in scores.items()
+    for key, value in found.items()
+}
+_ = write_result(
+    "all-subsets-mog", profile, seed, kept, data=data.description,
+    stand_in=data.stand_in, device=device, minutes=sum(minutes.values()),
+)
 
 # %% [markdown]
 # ## Pitfalls, most of them in print

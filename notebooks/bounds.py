@@ -116,12 +116,15 @@ PROBS = (-0.5 * NODES.square()).softmax(0)
 
 
 def points(q):
-    """The grid under a Normal with one value: z of shape [nodes, 1]; PROBS are the probabilities."""
+    """The grid under a Normal with one value: z [nodes, 1], of probabilities PROBS."""
     return q.mean.reshape(1) + q.std.reshape(1) * NODES[:, None]
 
 
 def on_grid(experts, log_joint, own=False):
-    """log r on the grid under each expert, [experts, nodes]; the mixture is below the line, or with `own` the expert."""
+    """log r on the grid under each expert, [experts, nodes].
+
+    Below the line is the mixture, or with `own` the expert.
+    """
     rows = []
     for q in experts:
         z = points(q)
@@ -139,7 +142,9 @@ def exact(params, K, bound="loose"):
     """The bound and its gradient in all parameters, by quadrature."""
     leaves, qs = encoders(params, 1)
     log_w = on_grid(qs, toy_log_joint)
-    value = iwae_by_quadrature(log_w, PROBS, K) if bound == "tight" else average(log_w, K)
+    value = (
+        iwae_by_quadrature(log_w, PROBS, K) if bound == "tight" else average(log_w, K)
+    )
     return value.item(), torch.cat(torch.autograd.grad(value, leaves), 1)[0]
 
 
@@ -166,12 +171,23 @@ noise = {K: spread(gradients(START, K, "iwae", repeats(K))) for K in KS}
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the plotting helpers", "code_prompt_hide": "Hide the plotting helpers"}
 from mmvae_lite.plotting import PALETTE, figure, legend, show, table
 
-TRUTH = {"color": "#808080", "linewidth": 8, "alpha": 0.45, "linestyle": "-", "solid_capstyle": "round"}
+TRUTH = {
+    "color": "#808080",
+    "linewidth": 8,
+    "alpha": 0.45,
+    "linestyle": "-",
+    "solid_capstyle": "round",
+}
 LOOK = {
     "iwae": {"label": "IWAE", "color": PALETTE[1], "linestyle": "-", "marker": "o"},
     "stl": {"label": "STL", "color": PALETTE[3], "linestyle": "-.", "marker": "s"},
     "dreg": {"label": "DReG", "color": PALETTE[0], "linestyle": "--", "marker": "D"},
-    "dreg_mix": {"label": "DReG for mixtures", "color": PALETTE[2], "linestyle": "-", "marker": "^"},
+    "dreg_mix": {
+        "label": "DReG for mixtures",
+        "color": PALETTE[2],
+        "linestyle": "-",
+        "marker": "^",
+    },
 }
 for style in LOOK.values():
     style["markersize"] = 4
@@ -186,18 +202,39 @@ def ticks_of_k(ax, ks):
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 fig, (top, bottom) = figure(5, 5.6, rows=2, sharex=True)
 top.axhline(EVIDENCE, label="log p(x)", **TRUTH)
-top.plot(KS, list(bound.values()), color=PALETTE[2], marker="o", markersize=4, label="the bound")
-bottom.plot(KS, list(noise.values()), color=PALETTE[1], linestyle="--", marker="s", markersize=4, label="noise of one gradient")
-bottom.plot(KS, list(signal.values()), color=PALETTE[0], marker="o", markersize=4, label="length of the true gradient")
+top.plot(
+    KS, list(bound.values()), color=PALETTE[2], marker="o", markersize=4,
+    label="the bound",
+)
+bottom.plot(
+    KS, list(noise.values()), color=PALETTE[1], linestyle="--", marker="s",
+    markersize=4, label="noise of one gradient",
+)
+bottom.plot(
+    KS, list(signal.values()), color=PALETTE[0], marker="o", markersize=4,
+    label="length of the true gradient",
+)
 top.set(ylabel="nats")
 bottom.set(ylabel="size of the gradient", yscale="log", xlabel="samples K")
 ticks_of_k(bottom, KS)
-handles = [h + k for h, k in zip(top.get_legend_handles_labels(), bottom.get_legend_handles_labels())]
+handles = [
+    h + k
+    for h, k in zip(top.get_legend_handles_labels(), bottom.get_legend_handles_labels())
+]
 fig.legend(*handles, loc="outside lower center", ncols=2)
-show(fig, alt="Two panels against the number of samples. Above, the bound rises quickly and settles on the log-evidence. Below, on a "
-     "logarithmic axis, the length of the true gradient falls steeply and the noise of one drawn gradient falls half as steeply, so "
-     "that the gap between them widens all the way.",
-     caption="The bound comes closer to the truth with K, and its gradient drowns. Gradient in (a, log s); the noise is a standard deviation.")
+show(
+    fig,
+    alt=(
+        "Two panels against the number of samples. Above, the bound rises quickly and"
+        " settles on the log-evidence. Below, on a logarithmic axis, the length of the"
+        " true gradient falls steeply and the noise of one drawn gradient falls half as"
+        " steeply, so that the gap between them widens all the way."
+    ),
+    caption=(
+        "The bound comes closer to the truth with K, and its gradient drowns. Gradient"
+        " in (a, log s); the noise is a standard deviation."
+    ),
+)
 
 # %% [markdown]
 # The upper panel is good news: the bound climbs to the truth.
@@ -349,13 +386,25 @@ variance = ((log_w - EVIDENCE).exp().square() * PROBS).sum().item() - 1  # of r 
 gaps = [EVIDENCE - iwae_by_quadrature(log_w[None], PROBS, K).item() for K in many]
 fig, ax = figure(5, 3.6)
 ax.plot(many, [variance / (2 * K) for K in many], label="V / (2 K p(x)²)", **TRUTH)
-ax.plot(many, gaps, color=PALETTE[2], marker="o", markersize=4, label="log p(x) minus the bound")
+ax.plot(
+    many, gaps, color=PALETTE[2], marker="o", markersize=4,
+    label="log p(x) minus the bound",
+)
 ax.set(yscale="log", xlabel="samples K", ylabel="nats")
 ticks_of_k(ax, many[::2])
 legend(fig, ax)
-show(fig, alt="The gap between log-evidence and bound against the number of samples, both axes logarithmic. The exact gap starts above "
-     "the straight line of the expansion and runs into it; from then on it falls like one over K.",
-     caption="Where the weights' variance is finite, twice the samples halve the gap, once there are enough of them.")
+show(
+    fig,
+    alt=(
+        "The gap between log-evidence and bound against the number of samples, both"
+        " axes logarithmic. The exact gap starts above the straight line of the"
+        " expansion and runs into it; from then on it falls like one over K."
+    ),
+    caption=(
+        "Where the weights' variance is finite, twice the samples halve the gap, once"
+        " there are enough of them."
+    ),
+)
 
 # %% [markdown]
 # ## Bounds for a mixture of experts
@@ -506,22 +555,39 @@ print(f"its limit           {limit:.5f}")
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 fig, (ax, low) = figure(5, 6, rows=2, sharex=True)
 styles = [
-    {"color": PALETTE[2], "linestyle": "-", "marker": "^"}, {"color": PALETTE[0], "linestyle": "--", "marker": "o"},
+    {"color": PALETTE[2], "linestyle": "-", "marker": "^"},
+    {"color": PALETTE[0], "linestyle": "--", "marker": "o"},
     {"color": PALETTE[3], "linestyle": "-.", "marker": "s"},
 ]
 for panel in (ax, low):
     panel.axhline(log_p, label="log p(x)", **TRUTH)
-    panel.axhline(limit, color=PALETTE[0], linewidth=1, linestyle=":", label="limit of the loose bound")
+    panel.axhline(
+        limit, color=PALETTE[0], linewidth=1, linestyle=":",
+        label="limit of the loose bound",
+    )
     for (name, values), style in zip(curves.items(), styles):
         panel.plot(many, values, label=name, markersize=4, **style)
 ax.set(ylabel="nats")
-low.set(ylim=(log_p - 0.03, log_p + 0.004), ylabel="nats, the top enlarged", xlabel="samples K of each expert")
+low.set(
+    ylim=(log_p - 0.03, log_p + 0.004), ylabel="nats, the top enlarged",
+    xlabel="samples K of each expert",
+)
 ticks_of_k(low, many[::2])
 legend(fig, ax)
-show(fig, alt="Bounds on LG3 against the number of samples of each expert. Above, all three rise towards the log-evidence; the tight "
-     "one is highest throughout. Below, the top is enlarged: the tight bound and the bound with the expert's own density reach the "
-     "log-evidence, the loose bound levels off on a dotted line below it and is overtaken.",
-     caption="Three bounds on LG3, exact. The curve of the experts' own densities starts at the naive bound, the loose one at the ELBO of the mixture.")
+show(
+    fig,
+    alt=(
+        "Bounds on LG3 against the number of samples of each expert. Above, all three"
+        " rise towards the log-evidence; the tight one is highest throughout. Below,"
+        " the top is enlarged: the tight bound and the bound with the expert's own"
+        " density reach the log-evidence, the loose bound levels off on a dotted line"
+        " below it and is overtaken."
+    ),
+    caption=(
+        "Three bounds on LG3, exact. The curve of the experts' own densities starts at"
+        " the naive bound, the loose one at the ELBO of the mixture."
+    ),
+)
 
 # %% [markdown]
 # The third curve answers a question that students ask: why not put the expert's own density $q_m$ below the line?
@@ -747,7 +813,10 @@ one = {name: measure(START, name, KS) for name in ("iwae", "stl", "dreg")}
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 def floor(ax, found, ks, name):
     """A bias below about two of its standard errors is no finding."""
-    ax.fill_between(ks, 1e-9, [2 * e for e in found["error"]], color=LOOK[name]["color"], alpha=0.15, linewidth=0)
+    ax.fill_between(
+        ks, 1e-9, [2 * e for e in found["error"]], color=LOOK[name]["color"],
+        alpha=0.15, linewidth=0,
+    )
 
 
 fig, axes = figure(5, 8, rows=3, sharex=True)
@@ -760,10 +829,20 @@ axes[1].set(ylabel="noise", yscale="log")
 axes[2].set(ylabel="signal / noise", yscale="log", xlabel="samples K")
 ticks_of_k(axes[2], KS)
 legend(fig, axes[1], columns=3)
-show(fig, alt="Three panels against the number of samples on logarithmic axes, for the estimators IWAE, STL and DReG. Bias: STL is within "
-     "its band at one sample and then large and level; IWAE and DReG stay within their shaded error bands. Noise: DReG falls fastest. Signal to "
-     "noise: IWAE falls, DReG soon rises, and STL rises most.",
-     caption="One expert. A bias inside the shade of its colour, two standard errors, is compatible with none.")
+show(
+    fig,
+    alt=(
+        "Three panels against the number of samples on logarithmic axes, for the"
+        " estimators IWAE, STL and DReG. Bias: STL is within its band at one sample and"
+        " then large and level; IWAE and DReG stay within their shaded error bands."
+        " Noise: DReG falls fastest. Signal to noise: IWAE falls, DReG soon rises, and"
+        " STL rises most."
+    ),
+    caption=(
+        "One expert. A bias inside the shade of its colour, two standard errors, is"
+        " compatible with none."
+    ),
+)
 
 # %% [markdown]
 # *Top.* IWAE and DReG have no bias that these draws could show.
@@ -783,7 +862,9 @@ def slope_of(values, ks):
     """The slope of log value against log K, over the upper half of ks."""
     half = len(ks) // 2
     x, y = (torch.tensor(v[half:]).double().log() for v in (ks, list(values)))
-    return (((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()).item()
+    return (
+        ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
+    ).item()
 
 
 table(
@@ -791,10 +872,26 @@ table(
     ["claim", "predicted slope", "measured slope"],
     [
         ["gap of the bound, Burda et al.", "-1", f"{slope_of(gaps, many):.2f}"],
-        ["noise of IWAE, Rainforth et al.", "-1/2", f"{slope_of(one['iwae']['noise'], KS):.2f}"],
-        ["true gradient, Rainforth et al.", "-1", f"{slope_of(signal.values(), KS):.2f}"],
-        ["noise of DReG, Tucker et al.", "-3/2", f"{slope_of(one['dreg']['noise'], KS):.2f}"],
-        ["signal to noise of DReG, Tucker et al.", "+1/2", f"{slope_of(one['dreg']['ratio'], KS):.2f}"],
+        [
+            "noise of IWAE, Rainforth et al.",
+            "-1/2",
+            f"{slope_of(one['iwae']['noise'], KS):.2f}",
+        ],
+        [
+            "true gradient, Rainforth et al.",
+            "-1",
+            f"{slope_of(signal.values(), KS):.2f}",
+        ],
+        [
+            "noise of DReG, Tucker et al.",
+            "-3/2",
+            f"{slope_of(one['dreg']['noise'], KS):.2f}",
+        ],
+        [
+            "signal to noise of DReG, Tucker et al.",
+            "+1/2",
+            f"{slope_of(one['dreg']['ratio'], KS):.2f}",
+        ],
     ],
 )
 
@@ -865,14 +962,26 @@ paths = {name: fitted(name) for name in ("iwae", "stl", "dreg")}
 fig, axes = figure(5, 6.4, rows=3, sharex=True, sharey=True)
 for ax, (name, path) in zip(axes, paths.items()):
     ax.axhline(best[1].item(), label="best for this bound", **TRUTH)
-    ax.plot(range(0, steps, 4), path[::4, :, 1], color=LOOK[name]["color"], linewidth=0.8, alpha=0.7, linestyle="-")
+    ax.plot(
+        range(0, steps, 4), path[::4, :, 1], color=LOOK[name]["color"], linewidth=0.8,
+        alpha=0.7, linestyle="-",
+    )
     ax.set(ylabel=f"log s, {LOOK[name]['label']}")
 axes[-1].set(xlabel="step")
 legend(fig, axes[0])
-show(fig, alt="Three panels of the fitted log width against the training step, twelve runs each, with the best value as a grey band. "
-     "The runs of IWAE drift to the band slowly and scatter, those of STL fall quickly and stay together clearly below it, those of "
-     "DReG fall quickly and stay on it.",
-     caption=f"Fitting one Gaussian to a skewed posterior with K = {SKEW_K}. Every line is one run.")
+show(
+    fig,
+    alt=(
+        "Three panels of the fitted log width against the training step, twelve runs"
+        " each, with the best value as a grey band. The runs of IWAE drift to the band"
+        " slowly and scatter, those of STL fall quickly and stay together clearly below"
+        " it, those of DReG fall quickly and stay on it."
+    ),
+    caption=(
+        f"Fitting one Gaussian to a skewed posterior with K = {SKEW_K}. Every line is"
+        " one run."
+    ),
+)
 
 # %% [markdown]
 # IWAE finds the right width in the end, after hundreds of steps in which noise moves it more than the gradient does.
@@ -1020,11 +1129,29 @@ def z_scores(estimator, K, bound, n):
 
 n = {"smoke": 2_000}.get(profile, 40_000)
 rows = []
-for which, K in (("loose", 1), ("loose", 5), ("loose", 20), ("tight", 5), ("tight", 20)):
-    worst = {name: z_scores(name, K, which, n // (1 + K // 10)).abs().max().item() for name in LOOK}
-    rows.append([f"{which}, K = {K}", f"{n // (1 + K // 10)}", *(f"{v:.1f}" for v in worst.values())])
+for which, K in (
+    ("loose", 1),
+    ("loose", 5),
+    ("loose", 20),
+    ("tight", 5),
+    ("tight", 20),
+):
+    worst = {
+        name: z_scores(name, K, which, n // (1 + K // 10)).abs().max().item()
+        for name in LOOK
+    }
+    rows.append(
+        [
+            f"{which}, K = {K}",
+            f"{n // (1 + K // 10)}",
+            *(f"{v:.1f}" for v in worst.values()),
+        ]
+    )
     assert worst["iwae"] < 5 and worst["dreg_mix"] < 5
-table("The largest z-score of the four gradient components", ["bound", "n", *(s["label"] for s in LOOK.values())], rows)
+table(
+    "The largest z-score of the four gradient components",
+    ["bound", "n", *(s["label"] for s in LOOK.values())], rows,
+)
 
 _, truth = exact(PAIR, 20)
 wrong = gradients(PAIR, 20, "dreg", n // 3).mean(0)
@@ -1055,10 +1182,20 @@ top.set(ylabel="bias", yscale="log", ylim=(5e-4, 2))
 bottom.set(ylabel="noise", yscale="log", xlabel="samples K of each expert")
 ticks_of_k(bottom, ks)
 legend(fig, top)
-show(fig, alt="Two panels against the number of samples, both logarithmic, for two experts and the loose bound. Bias: STL is far above "
-     "the true gradient, plain DReG rises to about its size, IWAE and DReG for mixtures stay within their shaded error bands. Noise: "
-     "plain DReG is lowest and falls fastest, DReG for mixtures lies below IWAE by a constant factor.",
-     caption="Two experts, loose bound. The grey band is the length of the exact gradient: a bias near it makes the direction worthless.")
+show(
+    fig,
+    alt=(
+        "Two panels against the number of samples, both logarithmic, for two experts"
+        " and the loose bound. Bias: STL is far above the true gradient, plain DReG"
+        " rises to about its size, IWAE and DReG for mixtures stay within their shaded"
+        " error bands. Noise: plain DReG is lowest and falls fastest, DReG for mixtures"
+        " lies below IWAE by a constant factor."
+    ),
+    caption=(
+        "Two experts, loose bound. The grey band is the length of the exact gradient: a"
+        " bias near it makes the direction worthless."
+    ),
+)
 
 # %% [markdown]
 # The correct estimator is quieter than IWAE by a factor, not by a rate, because its score terms in the other strata stay.

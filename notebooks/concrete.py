@@ -93,19 +93,37 @@ assert both.argmax() == 9 and q.mean.round() == 8
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 fig, (top, bottom) = figure(5, 4.6, rows=2, sharex=True)
-for i, (belief, name) in enumerate(((left, "left half"), (right, "right half"), (both, "product"))):
-    top.bar(digits + 0.27 * (i - 1), belief, width=0.25, color=PALETTE[i], label=name, hatch=("//", "..", None)[i], edgecolor="white", linewidth=0)
+for i, (belief, name) in enumerate(
+    ((left, "left half"), (right, "right half"), (both, "product"))
+):
+    top.bar(
+        digits + 0.27 * (i - 1), belief, width=0.25, color=PALETTE[i], label=name,
+        hatch=("//", "..", None)[i], edgecolor="white", linewidth=0,
+    )
 line = torch.linspace(-0.5, 9.5, 400)
 for i, g in enumerate((*gaussians, q)):
-    bottom.plot(line, g.log_prob(line[:, None, None]).exp()[:, 0], color=PALETTE[i], linestyle=(":", "--", "-")[i])
+    bottom.plot(
+        line, g.log_prob(line[:, None, None]).exp()[:, 0], color=PALETTE[i],
+        linestyle=(":", "--", "-")[i],
+    )
 bottom.axvline(q.mean.item(), color=MUTED, linewidth=1, linestyle="-.")
 bottom.set(xlabel="digit", ylabel="density on the line", xticks=range(10))
 top.set(ylabel="probability")
 legend(fig, top, columns=3)
-show(fig, alt="Two panels over the digits zero to nine. Above, the left half gives four and nine half each, the right half seven and "
-     "nine half each, and their product is a single bar at nine. Below, the same beliefs as Gaussians: the product peaks close to "
-     "eight, where no witness had any probability.",
-     caption="Above, beliefs over classes: the product keeps what both allow. Below, the same beliefs as Gaussians on a line: the product stands at a digit that nobody named.")
+show(
+    fig,
+    alt=(
+        "Two panels over the digits zero to nine. Above, the left half gives four and"
+        " nine half each, the right half seven and nine half each, and their product is"
+        " a single bar at nine. Below, the same beliefs as Gaussians: the product peaks"
+        " close to eight, where no witness had any probability."
+    ),
+    caption=(
+        "Above, beliefs over classes: the product keeps what both allow. Below, the"
+        " same beliefs as Gaussians on a line: the product stands at a digit that"
+        " nobody named."
+    ),
+)
 
 # %% [markdown]
 # The product is not to blame.
@@ -350,17 +368,33 @@ share = torch.linspace(0.002, 0.998, 800, dtype=torch.float64)
 t = torch.linspace(-40, 40, 800, dtype=torch.float64)
 for i, (tau, dashes) in enumerate(SHOWN.items()):
     q = Concrete(pair, tau)
-    top.plot(share, q.log_prob(torch.stack([share, 1 - share], -1)).exp(), color=PALETTE[i], linestyle=dashes, label=f"τ = {tau:g}")
+    top.plot(
+        share, q.log_prob(torch.stack([share, 1 - share], -1)).exp(), color=PALETTE[i],
+        linestyle=dashes, label=f"τ = {tau:g}",
+    )
     z = torch.stack([t, torch.zeros_like(t)], -1).softmax(-1)
-    bottom.plot(t, (q.log_prob(z) + z.log().sum(-1)).exp(), color=PALETTE[i], linestyle=dashes)
+    bottom.plot(
+        t, (q.log_prob(z) + z.log().sum(-1)).exp(), color=PALETTE[i], linestyle=dashes
+    )
 top.set(xlabel="share of class 1, $z_1$", ylabel="density of $z_1$", ylim=(0, 4))
 bottom.set(xlabel="logit of $z_1$", ylabel="density of the logit")
 bottom.axvline(0, color=MUTED, linewidth=1, linestyle=":")
 legend(fig, top, columns=3)
-show(fig, alt="Densities of the concrete distribution with two classes at three temperatures. Above, over the share: at temperature two "
-     "one hump in the middle, at nought point six six a shallow bowl that rises at both ends, at nought point one almost all at the ends. Below, over the logit: the same "
-     "logistic bell, wider at lower temperature, always split in the same ratio at zero.",
-     caption="Above, the density over the share of class 1: a hump in the middle turns into mass at the two ends as τ falls. Below, over the logit it is always one bell, stretched by 1/τ. The dotted line splits each bell in the same ratio.")
+show(
+    fig,
+    alt=(
+        "Densities of the concrete distribution with two classes at three temperatures."
+        " Above, over the share: at temperature two one hump in the middle, at nought"
+        " point six six a shallow bowl that rises at both ends, at nought point one"
+        " almost all at the ends. Below, over the logit: the same logistic bell, wider"
+        " at lower temperature, always split in the same ratio at zero."
+    ),
+    caption=(
+        "Above, the density over the share of class 1: a hump in the middle turns into"
+        " mass at the two ends as τ falls. Below, over the logit it is always one bell,"
+        " stretched by 1/τ. The dotted line splits each bell in the same ratio."
+    ),
+)
 
 # %% [markdown]
 # The first column never moves.
@@ -376,19 +410,38 @@ weights = torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64)
 corners = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.5, 3**0.5 / 2]], dtype=torch.float64)
 outline = corners[[0, 1, 2, 0]]
 for ax, tau in zip(axes, SHOWN):
-    z = Concrete(weights.log(), tau).rsample((700,), torch.Generator().manual_seed(seed))
+    z = Concrete(weights.log(), tau).rsample(
+        (700,), torch.Generator().manual_seed(seed)
+    )
     winner, where = z.argmax(-1), z @ corners
     ax.plot(*outline.T, color=MUTED, linewidth=1, linestyle="-")
     for k in range(3):
-        ax.plot(*where[winner == k].T, "os^"[k], color=PALETTE[k], markersize=2.2, alpha=0.6, linestyle="none", label=f"class {k + 1} leads")
+        ax.plot(
+            *where[winner == k].T, "os^"[k], color=PALETTE[k], markersize=2.2,
+            alpha=0.6, linestyle="none", label=f"class {k + 1} leads",
+        )
     ax.set_title(f"τ = {tau:g}")
     ax.set(xlim=(-0.06, 1.06), ylim=(-0.06, 0.93), aspect="equal")
     ax.set_axis_off()
-fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, markerscale=2)
-show(fig, alt="Three triangles with points drawn from the same races at three temperatures. At temperature two the points form a cloud "
-     "in the middle of the triangle, at nought point six six they fill it and gather along its edges, at nought point one they sit at the corners. "
-     "The colours, which say who leads, are the same points in the same numbers.",
-     caption="Seven hundred races between three classes with weights 3, 2, 1, the same races in every panel. The points move to the corners as τ falls; their colours, the winners, do not change.")
+fig.legend(
+    *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3,
+    markerscale=2,
+)
+show(
+    fig,
+    alt=(
+        "Three triangles with points drawn from the same races at three temperatures."
+        " At temperature two the points form a cloud in the middle of the triangle, at"
+        " nought point six six they fill it and gather along its edges, at nought point"
+        " one they sit at the corners. The colours, which say who leads, are the same"
+        " points in the same numbers."
+    ),
+    caption=(
+        "Seven hundred races between three classes with weights 3, 2, 1, the same races"
+        " in every panel. The points move to the corners as τ falls; their colours, the"
+        " winners, do not change."
+    ),
+)
 
 # %%
 rows = []
@@ -493,17 +546,34 @@ for tau, values in relaxed.items():
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 fig, ax = figure(5, 3.6)
-ax.plot(p1, exact_cost, color=MUTED, linewidth=6, alpha=0.5, linestyle="-", label="exact, over classes")
+ax.plot(
+    p1, exact_cost, color=MUTED, linewidth=6, alpha=0.5, linestyle="-",
+    label="exact, over classes",
+)
 for i, (tau, values) in enumerate(relaxed.items()):
-    ax.plot(p1, values, color=PALETTE[i], linestyle=SHOWN[tau], label=f"relaxed, τ = {tau:g}")
+    ax.plot(
+        p1, values, color=PALETTE[i], linestyle=SHOWN[tau],
+        label=f"relaxed, τ = {tau:g}",
+    )
     best = values.argmin()
     ax.plot(p1[best], values[best], "o", color=PALETTE[i], markersize=6)
 ax.set(xlabel="probability of class 1", ylabel="mean cost", ylim=(0, None))
 legend(fig, ax)
-show(fig, alt="Mean cost against the probability of class one. The exact cost is a straight line that rises from left to right. The relaxed "
-     "costs lie below it; at the two higher temperatures their minimum, marked by a dot, is inside, away from the left end. At the "
-     "lowest temperature the curve is close to the line and its minimum is at or next to the left end.",
-     caption="The exact objective falls to the left end: never choose class 1. The two warmer relaxed objectives have their minima (dots) inside, because the middle of the simplex looks cheap.")
+show(
+    fig,
+    alt=(
+        "Mean cost against the probability of class one. The exact cost is a straight"
+        " line that rises from left to right. The relaxed costs lie below it; at the"
+        " two higher temperatures their minimum, marked by a dot, is inside, away from"
+        " the left end. At the lowest temperature the curve is close to the line and"
+        " its minimum is at or next to the left end."
+    ),
+    caption=(
+        "The exact objective falls to the left end: never choose class 1. The two"
+        " warmer relaxed objectives have their minima (dots) inside, because the middle"
+        " of the simplex looks cheap."
+    ),
+)
 
 # %% [markdown]
 # Gradient descent on a relaxed objective goes to the dot.
@@ -542,20 +612,38 @@ score = {name: mean_and_noise((cost(won) - b) * (won - p))
 fig, (top, bottom) = figure(5, 5.6, rows=2, sharex=True)
 for i, (name, values) in enumerate(found.items()):
     for ax, k in ((top, 0), (bottom, 1)):
-        ax.plot(taus, [v[k] for v in values], color=PALETTE[i], linestyle=("-", "--")[i], label=name)
+        ax.plot(
+            taus, [v[k] for v in values], color=PALETTE[i], linestyle=("-", "--")[i],
+            label=name,
+        )
 for i, (name, values) in enumerate(score.items()):
     for ax, k in ((top, 0), (bottom, 1)):
-        ax.axhline(values[k], color=PALETTE[2 + i], linestyle=("-.", ":")[i], label=name)
+        ax.axhline(
+            values[k], color=PALETTE[2 + i], linestyle=("-.", ":")[i], label=name
+        )
 top.axhline(0, color=MUTED, linewidth=1, linestyle="-")
 top.set(ylabel="mean, truth = 1", xscale="log")
 bottom.set(xlabel="temperature τ", ylabel="noise, truth = 1", yscale="log")
 for ax in (top, bottom):
     ax.axvline(0.66, color=MUTED, linewidth=1, linestyle=":")
 legend(fig, top)
-show(fig, alt="Two panels against the temperature, in units of the true gradient. Above, the mean: one for both score functions; the relaxed gradient and "
-     "straight-through come near one at low temperature and fall as it rises, relaxed to about zero and straight-through well below, before both turn back a little. Below, the noise on a log axis: the score function "
-     "is constant, its baseline lowers it; relaxed and straight-through rise steeply as the temperature falls.",
-     caption="For one draw, in units of the true gradient. Going left, the means of relaxed and straight-through approach the truth and their noise rises. The score function is right on average at any τ, and a good baseline tames its noise. The dotted line is τ of DMVAE-L.")
+show(
+    fig,
+    alt=(
+        "Two panels against the temperature, in units of the true gradient. Above, the"
+        " mean: one for both score functions; the relaxed gradient and straight-through"
+        " come near one at low temperature and fall as it rises, relaxed to about zero"
+        " and straight-through well below, before both turn back a little. Below, the"
+        " noise on a log axis: the score function is constant, its baseline lowers it;"
+        " relaxed and straight-through rise steeply as the temperature falls."
+    ),
+    caption=(
+        "For one draw, in units of the true gradient. Going left, the means of relaxed"
+        " and straight-through approach the truth and their noise rises. The score"
+        " function is right on average at any τ, and a good baseline tames its noise."
+        " The dotted line is τ of DMVAE-L."
+    ),
+)
 
 # %% [markdown]
 # There is no free choice.
@@ -745,16 +833,36 @@ table("The temperature that a product of densities must exceed",
 t = torch.linspace(-30, 30, 801, dtype=torch.float64)
 fig, ax = figure(5, 4)
 for i, tau in enumerate((1.0, 0.66, 0.5, 0.3)):
-    ax.plot(t, log_integrand(two, tau, t) / math.log(10), color=PALETTE[i], linestyle=("-", "--", "-.", (0, (5, 1)))[i], label=f"τ = {tau:g}")
+    ax.plot(
+        t, log_integrand(two, tau, t) / math.log(10), color=PALETTE[i],
+        linestyle=("-", "--", "-.", (0, (5, 1)))[i], label=f"τ = {tau:g}",
+    )
 for cut in (1e-2, 1e-6, 1e-10):
     for sign in (-1, 1):
-        ax.axvline(sign * math.log(1 / cut), ymax=0.9, color=MUTED, linewidth=1, linestyle=":")
-    ax.text(math.log(1 / cut), 6.5, f"$10^{{{round(math.log10(cut))}}}$", ha="center", va="bottom")
+        ax.axvline(
+            sign * math.log(1 / cut), ymax=0.9, color=MUTED, linewidth=1, linestyle=":"
+        )
+    ax.text(
+        math.log(1 / cut), 6.5, f"$10^{{{round(math.log10(cut))}}}$", ha="center",
+        va="bottom",
+    )
 ax.set(xlabel="logit of $z_1$", ylabel="integrand, power of ten", ylim=(-14, 8.5))
 legend(fig, ax, columns=4)
-show(fig, alt="The integrand of a product of two concrete densities on a log scale, against the logit. At temperature one and nought point six six its tails "
-     "fall as straight lines, at one half they are level, at nought point three they rise on both sides without end. Dotted verticals mark where a plot that starts at a given smallest share stops.",
-     caption="Product of the densities (4, 3) and (2, 3), per unit of logit. Above τ = 1/2 the tails fall; below, they rise for ever, and the mass is wherever the plot stops. Dotted: plots that begin at the share written above the line.")
+show(
+    fig,
+    alt=(
+        "The integrand of a product of two concrete densities on a log scale, against"
+        " the logit. At temperature one and nought point six six its tails fall as"
+        " straight lines, at one half they are level, at nought point three they rise"
+        " on both sides without end. Dotted verticals mark where a plot that starts at"
+        " a given smallest share stops."
+    ),
+    caption=(
+        "Product of the densities (4, 3) and (2, 3), per unit of logit. Above τ = 1/2"
+        " the tails fall; below, they rise for ever, and the mass is wherever the plot"
+        " stops. Dotted: plots that begin at the share written above the line."
+    ),
+)
 
 # %% [markdown]
 # Below the threshold nearly all the mass lies in the last bit of the axis that the cut-off lets in, on both sides.
@@ -778,15 +886,40 @@ powers = torch.linspace(0.5, 100, 60).tolist()
 fig, ax = figure(5, 4.2)
 for i, tau in enumerate((0.66, 0.3, 0.05, 0.02)):
     shares = [cut_off(two, tau, power * math.log(10), 10_001)[1] for power in powers]
-    ax.plot(powers, shares, color=PALETTE[i], linestyle=("-", "--", "-.", (0, (5, 1)))[i], label=f"τ = {tau:g}")
-for level, name in ((1 / 2, "1/2"), (8 / 17, "8/17, the product of class probabilities"), (64 / 145, "64/145, squared odds")):
+    ax.plot(
+        powers, shares, color=PALETTE[i], linestyle=("-", "--", "-.", (0, (5, 1)))[i],
+        label=f"τ = {tau:g}",
+    )
+for level, name in (
+    (1 / 2, "1/2"),
+    (8 / 17, "8/17, the product of class probabilities"),
+    (64 / 145, "64/145, squared odds"),
+):
     ax.axhline(level, color=MUTED, linewidth=1, linestyle=":")
-    ax.text(101, level + (-0.001 if level < 0.45 else 0.001), name, ha="right", va="top" if level < 0.45 else "bottom")
-ax.set(xlabel="d, where the plot is cut at ε = $10^{-d}$", ylabel="share of mass with z₁ > ½", ylim=(0.434, 0.506))
+    ax.text(
+        101, level + (-0.001 if level < 0.45 else 0.001), name, ha="right",
+        va="top" if level < 0.45 else "bottom",
+    )
+ax.set(
+    xlabel="d, where the plot is cut at ε = $10^{-d}$",
+    ylabel="share of mass with z₁ > ½", ylim=(0.434, 0.506),
+)
 legend(fig, ax, columns=4)
-show(fig, alt="The share of mass on the side of class one, against how small the cut-off is, at four temperatures. At nought point six six it settles between "
-     "sixty-four over one hundred and forty-five and eight seventeenths. At lower temperatures the curves start close to one half and fall slowly, crossing eight seventeenths on the way, towards sixty-four over one hundred and forty-five.",
-     caption="What a product of densities says about class 1, depending on where the plot stops. Below τ = 1/2 every curve starts near 1/2, passes the right value 8/17 by accident, and ends at 64/145. At τ = 0.66 it settles at a wrong value.")
+show(
+    fig,
+    alt=(
+        "The share of mass on the side of class one, against how small the cut-off is,"
+        " at four temperatures. At nought point six six it settles between sixty-four"
+        " over one hundred and forty-five and eight seventeenths. At lower temperatures"
+        " the curves start close to one half and fall slowly, crossing eight"
+        " seventeenths on the way, towards sixty-four over one hundred and forty-five."
+    ),
+    caption=(
+        "What a product of densities says about class 1, depending on where the plot"
+        " stops. Below τ = 1/2 every curve starts near 1/2, passes the right value 8/17"
+        " by accident, and ends at 64/145. At τ = 0.66 it settles at a wrong value."
+    ),
+)
 
 # %% [markdown]
 # ### The paper's figure, with and without its grid
@@ -818,9 +951,21 @@ for row, tau in zip(axes, (2.0, 0.66, 0.1)):
         if tau == 0.1:
             ax.set(xlabel="$z_1$", xticks=[0, 1])
     row[0].set_ylabel(f"τ = {tau:g}")
-show(fig, alt="Twelve small bar charts, three temperatures by four densities, on a grid of twenty points. From left to right: the first "
-     "expert, the second, the concrete distribution with the product of the weights, and the product of the densities. At low temperature all have bars at both ends; the last two columns look alike, the product a little more extreme.",
-     caption="Figure 5 of the paper drawn again, on twenty cells. The last column, the product of densities, has the shape of the third, which is the one wanted, with more of its mass at the ends.")
+show(
+    fig,
+    alt=(
+        "Twelve small bar charts, three temperatures by four densities, on a grid of"
+        " twenty points. From left to right: the first expert, the second, the concrete"
+        " distribution with the product of the weights, and the product of the"
+        " densities. At low temperature all have bars at both ends; the last two"
+        " columns look alike, the product a little more extreme."
+    ),
+    caption=(
+        "Figure 5 of the paper drawn again, on twenty cells. The last column, the"
+        " product of densities, has the shape of the third, which is the one wanted,"
+        " with more of its mass at the ends."
+    ),
+)
 
 # %% [markdown]
 # By eye the last two columns tell the same story.
@@ -1076,13 +1221,27 @@ for i, (row, name) in enumerate(zip(axes, ("left half", "right half", "product")
     row[0].imshow(shown, cmap="gray", vmin=0, vmax=1)
     row[0].set_axis_off()
     belief = (*halves, joint)[i].probs[item]
-    row[1].bar(range(10), belief, color=[PALETTE[(0, 1, 3)[i]] if k != truth[item] else PALETTE[2] for k in range(10)])
+    row[1].bar(
+        range(10), belief,
+        color=[
+            PALETTE[(0, 1, 3)[i]] if k != truth[item] else PALETTE[2] for k in range(10)
+        ],
+    )
     row[1].set(ylim=(0, 1.05), xticks=range(10), ylabel=name)
 axes[2, 1].set_xlabel("class")
 best = [int(h.probs[item].argmax()) for h in (*halves, joint)]
-show(fig, alt=f"A handwritten {int(truth[item])}, three times: its left half, its right half, and whole, each beside bars for the ten classes. "
-     f"The left half believes most in {best[0]}, the right half in {best[1]}, and their product in {best[2]}.",
-     caption=f"Left: what each witness sees; right: its belief (green: the true class). The product names the class that both find possible. {data.description}.")
+show(
+    fig,
+    alt=(
+        f"A handwritten {int(truth[item])}, three times: its left half, its right half,"
+        " and whole, each beside bars for the ten classes. The left half believes most"
+        f" in {best[0]}, the right half in {best[1]}, and their product in {best[2]}."
+    ),
+    caption=(
+        "Left: what each witness sees; right: its belief (green: the true class). The"
+        f" product names the class that both find possible. {data.description}."
+    ),
+)
 
 # %% [markdown]
 # The relaxed joint draw follows the product, whatever the temperature.

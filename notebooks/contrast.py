@@ -166,7 +166,13 @@ LOOK = {
     "MVAE": {"color": PALETTE[1], "linestyle": "--", "marker": "s"},
     "MMVAE": {"color": PALETTE[2], "linestyle": "-.", "marker": "^"},
 }
-TRUTH = {"color": "#808080", "linewidth": 8, "alpha": 0.45, "linestyle": "-", "solid_capstyle": "round"}
+TRUTH = {
+    "color": "#808080",
+    "linewidth": 8,
+    "alpha": 0.45,
+    "linestyle": "-",
+    "solid_capstyle": "round",
+}
 
 
 def seen(part, rows, noise_seed=0):
@@ -190,7 +196,7 @@ HANDS = EXAMPLES[[1, 4, 7, 0]]
 
 @torch.no_grad()
 def swap_grid(model):
-    """Codes of ten tuples in columns, styles of four others in rows: [40, 1, 28, 28]."""
+    """Codes of ten tuples in columns, styles of four in rows: [40, 1, 28, 28]."""
     content = model.posterior(seen(test, EXAMPLES)[0])["shared"].mean
     style = model.posterior(seen(test, HANDS)[0])["private/x1"].mean
     z = {"shared": content.repeat(4, 1), "private/x1": style.repeat_interleave(10, 0)}
@@ -208,7 +214,11 @@ def who_decides(model):
     digit = predict(judges["x1"], model.decode(z)["x1"])
     differ = test.classes != test.classes[other]
     share = lambda wanted: (digit == wanted)[differ].float().mean().item()
-    return {"code": share(test.classes), "style": share(test.classes[other]), "n": int(differ.sum())}
+    return {
+        "code": share(test.classes),
+        "style": share(test.classes[other]),
+        "n": int(differ.sum()),
+    }
 
 
 def show_swaps(model, alt, caption):
@@ -222,8 +232,10 @@ def show_swaps(model, alt, caption):
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 show_swaps(
     naive,
-    "A grid of pictures. The top row shows one noisy picture of each of ten digits, which give the code. The first column shows "
-    "four clean pictures, which give the style. Inside the grid each row looks nearly the same all along: the digit of its style.",
+    "A grid of pictures. The top row shows one noisy picture of each of ten digits,"
+    " which give the code. The first column shows four clean pictures, which give the"
+    " style. Inside the grid each row looks nearly the same all along: the digit of its"
+    " style.",
     f"Trained to rebuild, and for nothing else. Columns: codes; rows: styles. {source}",
 )
 found = who_decides(naive)
@@ -456,13 +468,25 @@ for K in KS:
 fig, ax = figure(5, 4.2)
 ax.plot(INFORMATION, INFORMATION, label="the truth", **TRUTH)
 for i, K in enumerate(KS):
-    ax.plot(INFORMATION, [v for v, _ in curves[K]], color=PALETTE[i], linestyle="-", marker="osD^"[i], markersize=4, label=f"K = {K}")
+    ax.plot(
+        INFORMATION, [v for v, _ in curves[K]], color=PALETTE[i], linestyle="-",
+        marker="osD^"[i], markersize=4, label=f"K = {K}",
+    )
     ax.axhline(math.log(K), color=PALETTE[i], linestyle=":", linewidth=1.2)
 ax.set(xlabel="mutual information of the pair, in nats", ylabel="InfoNCE, in nats")
 legend(fig, ax, columns=3)
-show(fig, alt="InfoNCE against the true mutual information for batches of four sizes. Each curve follows the diagonal at first, then "
-     "bends and runs flat into its own dotted ceiling, the logarithm of the batch size; a larger batch bends later.",
-     caption="The best critic there is, on Gaussians. Dotted: log K. Below the ceiling the bound is good; at the ceiling it says nothing more.")
+show(
+    fig,
+    alt=(
+        "InfoNCE against the true mutual information for batches of four sizes. Each"
+        " curve follows the diagonal at first, then bends and runs flat into its own"
+        " dotted ceiling, the logarithm of the batch size; a larger batch bends later."
+    ),
+    caption=(
+        "The best critic there is, on Gaussians. Dotted: log K. Below the ceiling the"
+        " bound is good; at the ceiling it says nothing more."
+    ),
+)
 
 # %% [markdown]
 # While the truth is well below $\log K$, the bound is close to it.
@@ -532,14 +556,30 @@ assert max(found[1.0]) <= 1 + 1 / (2 * K - 1)
 fig, ax = figure(5, 3.8)
 ax.plot(many, many, label="the truth", **TRUTH)
 for i, tau in enumerate(taus):
-    ax.plot(many, found[tau], color=PALETTE[i], linestyle="-", marker="osD"[i], markersize=4, label=f"cosine, τ = {tau:g}")
+    ax.plot(
+        many, found[tau], color=PALETTE[i], linestyle="-", marker="osD"[i],
+        markersize=4, label=f"cosine, τ = {tau:g}",
+    )
 ax.axhline(math.log(2 * K - 1), color="#808080", linestyle=":", linewidth=1.2)
 ax.axhline(1, color=PALETTE[0], linestyle=":", linewidth=1.2)
-ax.set(xlabel="mutual information of the two codes, in nats", ylabel="NT-Xent's estimate, in nats", ylim=(0, 6))
+ax.set(
+    xlabel="mutual information of the two codes, in nats",
+    ylabel="NT-Xent's estimate, in nats", ylim=(0, 6),
+)
 legend(fig, ax)
-show(fig, alt="NT-Xent's estimate with a cosine critic against the true information. At temperature one the curve stays below its dotted line at "
-     "one nat. At lower temperatures it climbs higher, and that of the lowest one ends not far below the dotted line of the logarithm of the contrasts.",
-     caption=f"A batch of {K}, codes of eight dimensions. Dotted: the log of the number of contrasts, and one nat.")
+show(
+    fig,
+    alt=(
+        "NT-Xent's estimate with a cosine critic against the true information. At"
+        " temperature one the curve stays below its dotted line at one nat. At lower"
+        " temperatures it climbs higher, and that of the lowest one ends not far below"
+        " the dotted line of the logarithm of the contrasts."
+    ),
+    caption=(
+        f"A batch of {K}, codes of eight dimensions. Dotted: the log of the number of"
+        " contrasts, and one nat."
+    ),
+)
 
 # %% [markdown]
 # ## Try it
@@ -597,15 +637,31 @@ def encoder_by_contrast(sign, steps=200):
 fig, axes = figure(5, 2.9, columns=2, sharex=True, sharey=True)
 for ax, sign, name in zip(axes, (1, -1), ("maximised", "minimised, as printed")):
     kind, codes, value = encoder_by_contrast(sign)
-    radius = 1 + 0.06 * torch.randn(len(codes), 1, generator=torch.Generator().manual_seed(1))
+    radius = 1 + 0.06 * torch.randn(
+        len(codes), 1, generator=torch.Generator().manual_seed(1)
+    )
     for k in range(6):
         x, y = (codes * radius)[kind == k].T
-        ax.plot(x, y, color=PALETTE[k], linestyle="none", marker="osD^vP"[k], markersize=3)
-    ax.set(xlim=(-1.3, 1.3), ylim=(-1.3, 1.3), xticks=[], yticks=[], xlabel=f"{name}\nInfoNCE {value:.2f}")
+        ax.plot(
+            x, y, color=PALETTE[k], linestyle="none", marker="osD^vP"[k], markersize=3
+        )
+    ax.set(
+        xlim=(-1.3, 1.3), ylim=(-1.3, 1.3), xticks=[], yticks=[],
+        xlabel=f"{name}\nInfoNCE {value:.2f}",
+    )
     ax.set_aspect("equal")
-show(fig, alt="Codes on a circle, coloured by kind of item, for both signs. Maximised: the kinds take separate arcs all around the "
-     "circle. Minimised: all kinds are mixed, wherever there are codes.",
-     caption="Directions of the codes, jittered outwards to be seen. With the printed sign the code forgets what the items are.")
+show(
+    fig,
+    alt=(
+        "Codes on a circle, coloured by kind of item, for both signs. Maximised: the"
+        " kinds take separate arcs all around the circle. Minimised: all kinds are"
+        " mixed, wherever there are codes."
+    ),
+    caption=(
+        "Directions of the codes, jittered outwards to be seen. With the printed sign"
+        " the code forgets what the items are."
+    ),
+)
 
 # %% [markdown]
 # With the printed sign the encoder looks for a code in which the two views agree *less* than strangers do.
@@ -683,18 +739,34 @@ _, memorised = discriminator_for(0.0, steps=250, dims=5, pairs=few)
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 fig, (left, right) = figure(5, 5.6, rows=2)
 left.plot(exact, exact, label="exact", **TRUTH)
-left.plot(exact, estimates, color=PALETTE[0], linestyle="-", marker="o", markersize=4, label="by a discriminator")
+left.plot(
+    exact, estimates, color=PALETTE[0], linestyle="-", marker="o", markersize=4,
+    label="by a discriminator",
+)
 left.set(xlabel="mutual information, in nats", ylabel="estimate")
 left.legend()
 right.axhline(0, label="exact", **TRUTH)
-right.plot(memorised[:, 1], color=PALETTE[1], linestyle="-", label="on the pairs it was trained on")
+right.plot(
+    memorised[:, 1], color=PALETTE[1], linestyle="-",
+    label="on the pairs it was trained on",
+)
 right.plot(memorised[:, 0], color=PALETTE[0], linestyle="--", label="on fresh pairs")
 right.set(xlabel="step, on the same 200 independent pairs", ylabel="estimate")
 right.legend()
-show(fig, alt="Above, the discriminator's estimate follows the exact mutual information of Gaussians along the diagonal and falls short "
-     "at the right end. Below, a discriminator that sees the same independent pairs again and again reports more and more dependence on "
-     "them, and less than none on fresh pairs, where the truth is zero.",
-     caption="A trained discriminator against the exact value. Above with fresh draws at each step; below with the same few pairs at each step.")
+show(
+    fig,
+    alt=(
+        "Above, the discriminator's estimate follows the exact mutual information of"
+        " Gaussians along the diagonal and falls short at the right end. Below, a"
+        " discriminator that sees the same independent pairs again and again reports"
+        " more and more dependence on them, and less than none on fresh pairs, where"
+        " the truth is zero."
+    ),
+    caption=(
+        "A trained discriminator against the exact value. Above with fresh draws at"
+        " each step; below with the same few pairs at each step."
+    ),
+)
 
 # %% [markdown]
 # With fresh pairs the estimate is good, and a little low where the dependence is strong: a small network cannot draw so sharp a ridge.
@@ -813,8 +885,9 @@ model, history = trained(split_model())
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 show_swaps(
     model,
-    "The same grid after training with contrast and adversary. Now each column looks like one digit all the way down, the digit of its "
-    "code, and the rows differ in slant, width and stroke.",
+    "The same grid after training with contrast and adversary. Now each column looks"
+    " like one digit all the way down, the digit of its code, and the rows differ in"
+    " slant, width and stroke.",
     f"With contrast and adversary. Columns: codes; rows: styles. {source}",
 )
 with_all = who_decides(model)
@@ -900,16 +973,27 @@ def drawn_styles(model, rows=4):
     content = model.posterior(seen(test, EXAMPLES)[0])["shared"].mean
     g = torch.Generator().manual_seed(3)
     style = torch.randn(rows, sizes["style"], generator=g)
-    z = {"shared": content.repeat(rows, 1), "private/x1": style.repeat_interleave(10, 0)}
+    z = {
+        "shared": content.repeat(rows, 1),
+        "private/x1": style.repeat_interleave(10, 0),
+    }
     return model.decode(z)["x1"]
 
 
 fig, (top, bottom) = figure(5, 3.1, rows=2, height_ratios=[1, 4])
 picture(top, seen(test, EXAMPLES)[0]["x2"], 10, "seen")
 picture(bottom, drawn_styles(model), 10, "drawn")
-show(fig, alt="On top ten noisy pictures, one for each digit. Below them four rows of clean pictures of the same digits. Each row has a "
-     "hand of its own, thick or thin, upright or slanted, which it keeps from digit to digit.",
-     caption=f"Codes from noisy pictures, one style from the prior for each row. {source}")
+show(
+    fig,
+    alt=(
+        "On top ten noisy pictures, one for each digit. Below them four rows of clean"
+        " pictures of the same digits. Each row has a hand of its own, thick or thin,"
+        " upright or slanted, which it keeps from digit to digit."
+    ),
+    caption=(
+        f"Codes from noisy pictures, one style from the prior for each row. {source}"
+    ),
+)
 
 # %% [markdown]
 # ## Try it
@@ -963,7 +1047,10 @@ MS = (2, 3, 4, 5)
 
 def noisy_runs(kind, images):
     """modalities -> recorded results of all seeds."""
-    found = {M: sorted((RECORDED / f"noisy-{images}-{kind}-{M}").glob("lite-*.json")) for M in MS}
+    found = {
+        M: sorted((RECORDED / f"noisy-{images}-{kind}-{M}").glob("lite-*.json"))
+        for M in MS
+    }
     return {M: [read_result(p) for p in paths] for M, paths in found.items() if paths}
 
 
@@ -971,16 +1058,40 @@ def show_noisy(images):
     fig, ax = figure(5, 4)
     for name, kind in KINDS.items():
         runs = noisy_runs(kind, images)
-        values = {M: [r["metrics"]["coherence-leave-one-out"]["value"] for r in rs] for M, rs in runs.items()}
-        ax.plot(list(values), [sum(v) / len(v) for v in values.values()], label=name, markersize=0, color=LOOK[name]["color"], linestyle=LOOK[name]["linestyle"])
+        values = {
+            M: [r["metrics"]["coherence-leave-one-out"]["value"] for r in rs]
+            for M, rs in runs.items()
+        }
+        ax.plot(
+            list(values), [sum(v) / len(v) for v in values.values()], label=name,
+            markersize=0, color=LOOK[name]["color"], linestyle=LOOK[name]["linestyle"],
+        )
         for M, v in values.items():
-            ax.plot([M] * len(v), v, color=LOOK[name]["color"], marker=LOOK[name]["marker"], linestyle="none", markersize=4, alpha=0.7)
-    said = {"digits": "Scikit-learn's digits, which stand in for MNIST", "mnist": "MNIST"}[images]
-    ax.set(xlabel="modalities M, of which one is drawn from the others", ylabel="leave-one-out coherence", ylim=(0, 1.02), xticks=MS)
+            ax.plot(
+                [M] * len(v), v, color=LOOK[name]["color"], marker=LOOK[name]["marker"],
+                linestyle="none", markersize=4, alpha=0.7,
+            )
+    said = {
+        "digits": "Scikit-learn's digits, which stand in for MNIST",
+        "mnist": "MNIST",
+    }[images]
+    ax.set(
+        xlabel="modalities M, of which one is drawn from the others",
+        ylabel="leave-one-out coherence", ylim=(0, 1.02), xticks=MS,
+    )
     legend(fig, ax, columns=3)
-    show(fig, alt="Leave-one-out coherence against the number of modalities for three models. The two with products, DMVAE-D and MVAE, "
-         "climb with every further picture. The mixture, MMVAE, stays where it was with two.",
-         caption=f"{said}. A mark is a run of one seed, a line the mean of seeds. Precomputed by book/results/make_noisy_sweep.py.")
+    show(
+        fig,
+        alt=(
+            "Leave-one-out coherence against the number of modalities for three models."
+            " The two with products, DMVAE-D and MVAE, climb with every further"
+            " picture. The mixture, MMVAE, stays where it was with two."
+        ),
+        caption=(
+            f"{said}. A mark is a run of one seed, a line the mean of seeds."
+            " Precomputed by book/results/make_noisy_sweep.py."
+        ),
+    )
 
 
 for images in ("digits", "mnist"):
@@ -1076,11 +1187,24 @@ def drawn_jointly(density, n=10):
 
 
 fig, axes = figure(5, 3.7, rows=2)
-for ax, (name, label) in zip(axes, (("N(0, I), which is no prior of it", "N(0, I)"), ("30 Gaussians", "30 Gaussians"))):
+for ax, (name, label) in zip(
+    axes,
+    (("N(0, I), which is no prior of it", "N(0, I)"), ("30 Gaussians", "30 Gaussians")),
+):
     picture(ax, drawn_jointly(densities[name]), 10, label)
-show(fig, alt="Two blocks of ten columns with three pictures each. With codes from a standard normal many columns show shapes between "
-     "two digits, or three pictures that disagree. With codes from the fitted mixture most columns show one digit in three different hands.",
-     caption="Each column is one joint draw: one code, a style for each picture. Above from a standard normal, below from the fitted mixture.")
+show(
+    fig,
+    alt=(
+        "Two blocks of ten columns with three pictures each. With codes from a standard"
+        " normal many columns show shapes between two digits, or three pictures that"
+        " disagree. With codes from the fitted mixture most columns show one digit in"
+        " three different hands."
+    ),
+    caption=(
+        "Each column is one joint draw: one code, a style for each picture. Above from"
+        " a standard normal, below from the fitted mixture."
+    ),
+)
 
 # %% [markdown]
 # The same trick helps models that do have a prior, since the codes of the data rarely fill it; the numbers follow.

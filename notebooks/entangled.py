@@ -36,7 +36,12 @@ from torch.nn import functional as F
 
 from mmvae_lite import evaluation
 from mmvae_lite.data.entangled import RADII, permuted_within_classes, truncated_normal
-from mmvae_lite.data.entangled_sets import entangled, generate, generator_cvae, generators
+from mmvae_lite.data.entangled_sets import (
+    entangled,
+    generate,
+    generator_cvae,
+    generators,
+)
 from mmvae_lite.distributions import BernoulliLikelihood, kl
 from mmvae_lite.exercises import check
 from mmvae_lite.models import JMVAE
@@ -61,14 +66,27 @@ from mmvae_lite.plotting import PALETTE, figure, legend, show, table
 table = partial(table, one_line=True)
 
 MUTED = "#808080"
-GARMENTS = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+GARMENTS = (
+    "T-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
 
 
 def strips(rows, alt, caption):
     """Named rows of pictures [columns, 1, 28, 28], one under the other."""
     fig, axes = figure(5.4, 0.68 * len(rows), rows=len(rows), squeeze=False)
     for ax, (name, images) in zip(axes[:, 0], rows.items()):
-        ax.imshow(images[:, 0].float().permute(1, 0, 2).flatten(1), cmap="gray", aspect="auto")
+        ax.imshow(
+            images[:, 0].float().permute(1, 0, 2).flatten(1), cmap="gray", aspect="auto"
+        )
         ax.set(xticks=[], yticks=[])
         ax.set_ylabel(name, rotation=0, ha="right", va="center")
         ax.spines[:].set_visible(False)
@@ -84,9 +102,14 @@ elsewhere = truncated_normal(9, 2, 2.0, g)
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 sevens = generate(decoders["digit"], path, seven)
-strips({"digit": sevens, "partner": generate(decoders["garment"], elsewhere, seven)},
-       "Two rows of nine pictures. Above, sevens that change smoothly from left to right. Below, nine sneakers in no order: they jump from flat to high and from light to dark.",
-       "Above, sevens in the order of a smooth change. Below, sneakers as a pairing by class would hand them out.")
+strips(
+    {"digit": sevens, "partner": generate(decoders["garment"], elsewhere, seven)},
+    "Two rows of nine pictures. Above, sevens that change smoothly from left to right."
+    " Below, nine sneakers in no order: they jump from flat to high and from light to"
+    " dark.",
+    "Above, sevens in the order of a smooth change. Below, sneakers as a pairing by"
+    " class would hand them out.",
+)
 
 # %% [markdown]
 # All pairs are right, as far as their class goes.
@@ -102,9 +125,13 @@ strips({"digit": sevens, "partner": generate(decoders["garment"], elsewhere, sev
 # Their remedy is this chapter: take one latent, and let it make *both* pictures.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
-strips({"digit": sevens, "garment": generate(decoders["garment"], path, seven)},
-       "Two rows of nine pictures. Above, the same sevens that change smoothly from left to right. Below, nine sneakers that change smoothly as well.",
-       "The same sevens, and the sneakers that are decoded from the same latents. Both rows change smoothly together.")
+strips(
+    {"digit": sevens, "garment": generate(decoders["garment"], path, seven)},
+    "Two rows of nine pictures. Above, the same sevens that change smoothly from left"
+    " to right. Below, nine sneakers that change smoothly as well.",
+    "The same sevens, and the sneakers that are decoded from the same latents. Both"
+    " rows change smoothly together.",
+)
 
 # %% [markdown]
 # **After this chapter you can**
@@ -424,11 +451,23 @@ fig, ax = figure(5, 3)
 _, T, _ = found["e"]
 ax.hist(T, bins=25, color=MUTED, alpha=0.6, label=f"{R} shuffles of e-MNIST")
 for i, (kind, (T0, _, _)) in enumerate(found.items()):
-    ax.axvline(T0, color=PALETTE[i], linestyle=("-", "--")[i], label=f"{kind}-MNIST as it is")
+    ax.axvline(
+        T0, color=PALETTE[i], linestyle=("-", "--")[i], label=f"{kind}-MNIST as it is"
+    )
 ax.set(xlabel="correlation of distances within classes, T", ylabel="shuffles")
 legend(fig, ax)
-show(fig, alt="A narrow histogram of the statistic over random shuffles, around nought. The line of me-MNIST stands within the histogram. The line of e-MNIST stands far to the right of it.",
-     caption="What the statistic does when garments are shuffled within their classes. me-MNIST is one more shuffle; e-MNIST is not.")
+show(
+    fig,
+    alt=(
+        "A narrow histogram of the statistic over random shuffles, around nought. The"
+        " line of me-MNIST stands within the histogram. The line of e-MNIST stands far"
+        " to the right of it."
+    ),
+    caption=(
+        "What the statistic does when garments are shuffled within their classes."
+        " me-MNIST is one more shuffle; e-MNIST is not."
+    ),
+)
 
 # %% [markdown]
 # ### Does the test keep its promise?
@@ -488,18 +527,39 @@ power = {
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 fig, (top, bottom) = figure(5, 5, rows=2)
-counts = torch.bincount(((levels * (orders + 1)).round().long() - 1), minlength=orders + 1)
-top.bar((torch.arange(orders + 1) + 1) / (orders + 1), counts, width=0.8 / (orders + 1), color=PALETTE[0])
+counts = torch.bincount(
+    ((levels * (orders + 1)).round().long() - 1), minlength=orders + 1
+)
+top.bar(
+    (torch.arange(orders + 1) + 1) / (orders + 1), counts, width=0.8 / (orders + 1),
+    color=PALETTE[0],
+)
 top.axhline(sets / (orders + 1), color=MUTED, linestyle="--", linewidth=1.5)
 top.set(xlabel="p-value where nothing is shared", ylabel="sets")
 for i, (n, values) in enumerate(power.items()):
-    bottom.plot(rhos, values, color=PALETTE[i], linestyle=("-", "--")[i], marker="os"[i], label=f"{2 * n} pairs")
+    bottom.plot(
+        rhos, values, color=PALETTE[i], linestyle=("-", "--")[i], marker="os"[i],
+        label=f"{2 * n} pairs",
+    )
 bottom.axhline(1 / (orders + 1), color=MUTED, linewidth=1, linestyle=":")
-bottom.set(xlabel="correlation of the latents, ρ", ylabel="share of alarms", ylim=(0, 1.03))
+bottom.set(
+    xlabel="correlation of the latents, ρ", ylabel="share of alarms", ylim=(0, 1.03)
+)
 legend(fig, bottom)
-show(fig, alt="Above, a bar chart of p-values over many sets without entanglement, bars that scatter around a dashed line. Below, the share of alarms against the correlation of the latents, for twenty and eighty pairs: "
-     "it starts near the promised level and rises towards one, earlier with more pairs.",
-     caption="Above, p-values where nothing is shared: they scatter around the uniform level that was proven (dashed). Below, how often the test sees a correlation between the latents; the dotted line is the promised rate of false alarms.")
+show(
+    fig,
+    alt=(
+        "Above, a bar chart of p-values over many sets without entanglement, bars that"
+        " scatter around a dashed line. Below, the share of alarms against the"
+        " correlation of the latents, for twenty and eighty pairs: it starts near the"
+        " promised level and rises towards one, earlier with more pairs."
+    ),
+    caption=(
+        "Above, p-values where nothing is shared: they scatter around the uniform level"
+        " that was proven (dashed). Below, how often the test sees a correlation"
+        " between the latents; the dotted line is the promised rate of false alarms."
+    ),
+)
 
 # %% [markdown]
 # The price of no assumptions is that the test says *whether*, not *how much*.
@@ -658,11 +718,23 @@ table(
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 with torch.no_grad():
     walked = sevens.float() / 255
-    rows = {"digit": walked, "e: its garment": generate(decoders["garment"], path, seven) / 255}
-    rows |= {f"{kind}: guessed": model.translate({"digit": walked}, "garment") for kind, model in models.items()}
-strips(rows, "Four rows of nine pictures. The digits change smoothly, and so do the garments of e-MNIST. The model trained on e-MNIST guesses garments that change along with them. The model trained on me-MNIST guesses nearly the same garment for every digit, "
-       "or changes that have nothing to do with the true ones.",
-       f"Shown the digits on top. Trained on e-MNIST the model foresees how the garment changes; trained on me-MNIST it cannot. {source}")
+    rows = {
+        "digit": walked,
+        "e: its garment": generate(decoders["garment"], path, seven) / 255,
+    }
+    rows |= {
+        f"{kind}: guessed": model.translate({"digit": walked}, "garment")
+        for kind, model in models.items()
+    }
+strips(
+    rows,
+    "Four rows of nine pictures. The digits change smoothly, and so do the garments of"
+    " e-MNIST. The model trained on e-MNIST guesses garments that change along with"
+    " them. The model trained on me-MNIST guesses nearly the same garment for every"
+    " digit, or changes that have nothing to do with the true ones.",
+    "Shown the digits on top. Trained on e-MNIST the model foresees how the garment"
+    f" changes; trained on me-MNIST it cannot. {source}",
+)
 
 # %% [markdown]
 # ### In the latent space
@@ -677,18 +749,41 @@ for ax, (kind, model) in zip(axes, models.items()):
     rows = checked[kind]["label"][:, 7] > 0
     some = {m: checked[kind][m][rows][:40] for m in ("digit", "garment")}
     with torch.no_grad():
-        places = {"both": some, "digit": {"digit": some["digit"]}, "garment": {"garment": some["garment"]}}
-        means = {name: model.posterior(batch)["shared"].mean for name, batch in places.items()}
+        places = {
+            "both": some,
+            "digit": {"digit": some["digit"]},
+            "garment": {"garment": some["garment"]},
+        }
+        means = {
+            name: model.posterior(batch)["shared"].mean
+            for name, batch in places.items()
+        }
     for a, b in zip(means["digit"], means["garment"]):
-        ax.plot(*torch.stack([a, b]).T, color=MUTED, linewidth=0.7, linestyle="-", alpha=0.7)
+        ax.plot(
+            *torch.stack([a, b]).T, color=MUTED, linewidth=0.7, linestyle="-", alpha=0.7
+        )
     for i, (name, mean) in enumerate(means.items()):
-        ax.plot(*mean.T, "osD"[i], color=PALETTE[i], markersize=4, linestyle="none", label=name)
+        ax.plot(
+            *mean.T, "osD"[i], color=PALETTE[i], markersize=4, linestyle="none",
+            label=name,
+        )
     ax.set(title=f"{kind}-MNIST", xlabel="$z_0$")
 axes[0].set_ylabel("$z_1$")
 legend(fig, axes[0], columns=3)
-show(fig, alt="Two scatter plots of posterior means of pairs of the class seven, from both pictures, from the digit alone and from the garment alone; a line joins the last two of each pair. For e-MNIST the lines are short. "
-     "For me-MNIST they are long: the two single encodings of a pair lie apart.",
-     caption="Pairs of sevens and sneakers. A line joins the place that the digit alone gives with the place that the garment alone gives. On e-MNIST they agree, on me-MNIST they do not.")
+show(
+    fig,
+    alt=(
+        "Two scatter plots of posterior means of pairs of the class seven, from both"
+        " pictures, from the digit alone and from the garment alone; a line joins the"
+        " last two of each pair. For e-MNIST the lines are short. For me-MNIST they are"
+        " long: the two single encodings of a pair lie apart."
+    ),
+    caption=(
+        "Pairs of sevens and sneakers. A line joins the place that the digit alone"
+        " gives with the place that the garment alone gives. On e-MNIST they agree, on"
+        " me-MNIST they do not."
+    ),
+)
 
 # %%
 rows = []
@@ -750,26 +845,49 @@ MODELS = {"jmvae_zero": "JMVAE-Z", "tvae": "tVAE", "m2vae": "M²VAE"}
 
 def recorded(name, profile, metric):
     """The values of all seeds."""
-    runs = [read_result(p)["metrics"] for p in sorted((RECORDED / name).glob(f"{profile}-*.json"))]
+    runs = [
+        read_result(p)["metrics"]
+        for p in sorted((RECORDED / name).glob(f"{profile}-*.json"))
+    ]
     return [r[metric]["value"] for r in runs if metric in r]
 
 
 def gap_rows(name, profile, metric):
     rows = []
     for which, title in MODELS.items():
-        e, me = (recorded(name.format(which=which.replace("_", "-") if profile == "lite" else which, kind=kind), profile, metric) for kind in ("e", "me"))
+        e, me = (
+            recorded(
+                name.format(
+                    which=which.replace("_", "-") if profile == "lite" else which,
+                    kind=kind,
+                ),
+                profile, metric,
+            )
+            for kind in ("e", "me")
+        )
         if e and me:
             n, means = min(len(e), len(me)), [sum(v) / len(v) for v in (e, me)]
-            rows.append([f"{title} ({n} seed{'s' * (n > 1)})", *means, means[0] - means[1]])
+            rows.append(
+                [f"{title} ({n} seed{'s' * (n > 1)})", *means, means[0] - means[1]]
+            )
         else:
             rows.append([title, "not yet", "not yet", "not yet"])
     return rows
 
 
 COLUMNS = ["", "e\u2011MNIST", "me\u2011MNIST", "gap"]  # hyphens that do not break
-table("Bound of a pair of unseen latents in nats, as trained on this page", COLUMNS, gap_rows("entangled-{which}-{kind}", "lite", "bound"), digits=2)
-table("Share of the garments' variation that digits predict, as trained on this page", COLUMNS, gap_rows("entangled-{which}-{kind}", "lite", "share-predicted"), digits=2)
-table("Bound of a test pair in nats, at the paper's sizes", COLUMNS, gap_rows("{which}-{kind}", "paper", "elbo"), digits=2)
+table(
+    "Bound of a pair of unseen latents in nats, as trained on this page", COLUMNS,
+    gap_rows("entangled-{which}-{kind}", "lite", "bound"), digits=2,
+)
+table(
+    "Share of the garments' variation that digits predict, as trained on this page",
+    COLUMNS, gap_rows("entangled-{which}-{kind}", "lite", "share-predicted"), digits=2,
+)
+table(
+    "Bound of a test pair in nats, at the paper's sizes", COLUMNS,
+    gap_rows("{which}-{kind}", "paper", "elbo"), digits=2,
+)
 
 # %% [markdown]
 # ## Pitfalls, some of them in print

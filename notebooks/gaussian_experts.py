@@ -88,7 +88,13 @@ from mmvae_lite.plotting import PALETTE, figure, legend, show, table
 
 table = partial(table, digits=4, one_line=True)
 
-EXACT = {"color": "#808080", "linewidth": 8, "alpha": 0.45, "linestyle": "-", "solid_capstyle": "round"}
+EXACT = {
+    "color": "#808080",
+    "linewidth": 8,
+    "alpha": 0.45,
+    "linestyle": "-",
+    "solid_capstyle": "round",
+}
 STYLES = {
     "plain product": {"color": PALETTE[1], "linestyle": "--"},
     "product with prior": {"color": PALETTE[3], "linestyle": "-."},
@@ -126,8 +132,14 @@ for name, q in answers.items():
     draw(ax, q, grid, name, **STYLES[name])
 ax.set(xlabel="z", ylabel="density")
 legend(fig, ax)
-show(fig, alt="Densities over z. Two wide curves are the reports of two instruments. The plain product and the product "
-     "with prior are too narrow and stand too far left, towards zero. The quotient lies exactly on the exact posterior.")
+show(
+    fig,
+    alt=(
+        "Densities over z. Two wide curves are the reports of two instruments. The"
+        " plain product and the product with prior are too narrow and stand too far"
+        " left, towards zero. The quotient lies exactly on the exact posterior."
+    ),
+)
 
 # %% [markdown]
 # Two of the three answers miss.
@@ -432,8 +444,15 @@ for name, values in found.items():
     ax.plot(counts, values, label=name, marker="o", markersize=4, **STYLES[name])
 ax.set(xlabel="number of modalities", ylabel="coverage", ylim=(0, 1.05))
 legend(fig, ax)
-show(fig, alt="Coverage of the nine-in-ten interval against the number of modalities. The quotient stays on the promised level. "
-     "The plain product starts there and falls steadily as modalities are added; the product with prior lies below it throughout.")
+show(
+    fig,
+    alt=(
+        "Coverage of the nine-in-ten interval against the number of modalities. The"
+        " quotient stays on the promised level. The plain product starts there and"
+        " falls steadily as modalities are added; the product with prior lies below it"
+        " throughout."
+    ),
+)
 
 # %% [markdown]
 # Every added modality brings another copy of the prior, and the plain product mistakes the copies for evidence.
@@ -494,8 +513,14 @@ draw(ax, product(trio), grid, "product", **STYLES["plain product"])
 draw(ax, Mixture(tuple(trio)), grid, "mixture", color=PALETTE[4])
 ax.set(xlabel="z", ylabel="density")
 legend(fig, ax)
-show(fig, alt="Two wide experts near minus one, a narrow outsider at three. The product is a single narrow peak close to the "
-     "outsider, where the two wide experts are almost zero. The mixture keeps a broad hump at minus one and a peak at three.")
+show(
+    fig,
+    alt=(
+        "Two wide experts near minus one, a narrow outsider at three. The product is a"
+        " single narrow peak close to the outsider, where the two wide experts are"
+        " almost zero. The mixture keeps a broad hump at minus one and a peak at three."
+    ),
+)
 
 # %% [markdown]
 # In the figure the outsider holds ten votes and each of the other two holds one.
@@ -573,9 +598,15 @@ for ax in (top, bottom):
 top.set(ylabel="bias of the mean", xscale="log", ylim=(0, None))
 bottom.set(xlabel="factor κ on one expert's variance", ylabel="coverage", ylim=(0, 1))
 legend(fig, top, columns=3)
-show(fig, alt="Two panels against the factor kappa, from far below one to far above, one curve per expert of LG3. The bias of "
-     "the mean is zero at kappa one, rises on both sides, and most on the left for the weakest expert. The coverage is at the "
-     "promised level at one and above, and collapses towards zero on the left.")
+show(
+    fig,
+    alt=(
+        "Two panels against the factor kappa, from far below one to far above, one"
+        " curve per expert of LG3. The bias of the mean is zero at kappa one, rises on"
+        " both sides, and most on the left for the weakest expert. The coverage is at"
+        " the promised level at one and above, and collapses towards zero on the left."
+    ),
+)
 
 # %% [markdown]
 # The upper panel shows the root mean square of the shift over many readings, the lower one the coverage.

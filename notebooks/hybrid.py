@@ -37,7 +37,12 @@ from torch import nn
 
 from mmvae_lite.data.digit_sets import paired_items
 from mmvae_lite.data.labelled_images import digits
-from mmvae_lite.distributions import BernoulliLikelihood, CategoricalLikelihood, Normal, kl
+from mmvae_lite.distributions import (
+    BernoulliLikelihood,
+    CategoricalLikelihood,
+    Normal,
+    kl,
+)
 from mmvae_lite.evaluation.classifiers import classifier, predict
 from mmvae_lite.evaluation.semi_supervised import fit_predict
 from mmvae_lite.exercises import check
@@ -159,16 +164,28 @@ PHOTOS = torch.stack([boldest(7, -1.0), boldest(0), boldest(4, -1.0), boldest(2)
 
 
 def show_wishes(grids, alt, caption, photos=PHOTOS):
-    """Photos on the left, and every label with the style of every photo; one block of rows for each named grid."""
+    """Photos on the left, and every label with the style of every photo.
+
+    Each named grid is a block of rows.
+    """
     names = list(grids)
     count = [len(g) for g in grids.values()]
-    fig, axes = figure(5, 0.45 * sum(count) + 0.7, rows=len(names), columns=2, width_ratios=[1, 10], height_ratios=count, squeeze=False)
+    fig, axes = figure(
+        5, 0.45 * sum(count) + 0.7, rows=len(names), columns=2, width_ratios=[1, 10],
+        height_ratios=count, squeeze=False,
+    )
     for (left, right), name in zip(axes, names):
         if name == "prior":
-            left.text(0.5, 0.5, "drawn", rotation=90, ha="center", va="center", transform=left.transAxes)
+            left.text(
+                0.5, 0.5, "drawn", rotation=90, ha="center", va="center",
+                transform=left.transAxes,
+            )
         else:
             left.imshow(mosaic(photos, 1), cmap="gray", vmin=0, vmax=1)
-        right.imshow(mosaic(grids[name].flatten(0, 1), 10), cmap="gray", vmin=0, vmax=1, aspect="auto", interpolation="none")
+        right.imshow(
+            mosaic(grids[name].flatten(0, 1), 10), cmap="gray", vmin=0, vmax=1,
+            aspect="auto", interpolation="none",
+        )
         right.set_xticks([28 * c + 13.5 for c in range(10)], range(10))
         for ax in (left, right):
             ax.set_yticks([])
@@ -185,10 +202,15 @@ for photo in PHOTOS:
     with torch.no_grad():
         z = one_latent.posterior(both)["shared"].mean
         rows.append(one_latent.decode({"shared": z})["image"])
-show_wishes({"photo": torch.stack(rows)},
-            "Four photos of digits on the left, and for each of them ten pictures that MVAE decodes from the product of the photo's "
-            "expert and the expert of a label from zero to nine. Within a row the ten pictures are nearly the same: the photo outvotes the label.",
-            f"What MVAE makes of a photo (left) and a label that does not fit it (below). {source}")
+show_wishes(
+    {"photo": torch.stack(rows)},
+    "Four photos of digits on the left, and for each of them ten pictures that MVAE"
+    " decodes from the product of the photo's expert and the expert of a label from"
+    " zero to nine. Within a row the ten pictures are nearly the same: the photo"
+    " outvotes the label.",
+    "What MVAE makes of a photo (left) and a label that does not fit it (below)."
+    f" {source}",
+)
 
 # %%
 def accuracy(model, **how):
@@ -638,18 +660,36 @@ curves = {
 fig, axes = figure(5, 6, rows=2, sharex=True)
 for ax, (name, found) in zip(axes, curves.items()):
     for i, s in enumerate(SCHEMES):
-        ax.errorbar(sides, [f[s][0] for f in found], yerr=[2 * f[s][1] for f in found], color=PALETTE[i], marker="osD^"[i], markersize=4, capsize=2, label=s)
-    ax.axhline(known_split(WORLDS[name], v)[1], color=MUTED, linewidth=1.5, linestyle="-", label="exact")
+        ax.errorbar(
+            sides, [f[s][0] for f in found], yerr=[2 * f[s][1] for f in found],
+            color=PALETTE[i], marker="osD^"[i], markersize=4, capsize=2, label=s,
+        )
+    ax.axhline(
+        known_split(WORLDS[name], v)[1], color=MUTED, linewidth=1.5, linestyle="-",
+        label="exact",
+    )
     ax.set(ylabel="total correlation, nats", xscale="log", title=f"{name} world")
     ax.set_xticks(sides, sides)
     ax.minorticks_off()
 axes[1].set_xlabel("items in the batch, B")
 legend(fig, axes[0], columns=3)
-show(fig, alt="Two panels, estimates of the total correlation against the size of the batch from sixteen to some hundreds, with a horizontal line for the exact value. "
-     "In both panels the unbiased and the mss estimates nearly coincide, lie below the line and rise to it; batch_mean lies above the line and falls to it; "
-     "probtorch lies a little above the unbiased one and meets it.",
-     caption="Means over batches, bars of two standard errors, four dimensions, N = 50 000. Unbiased densities give a TC that is too low, below zero where the truth is zero; averaging over the batch gives one that is too high. All close in on the exact value as B grows. (unbiased lies under mss.) "
-             "The raw mws estimate is batch_mean plus 3 log N, far above the panels.")
+show(
+    fig,
+    alt=(
+        "Two panels, estimates of the total correlation against the size of the batch"
+        " from sixteen to some hundreds, with a horizontal line for the exact value. In"
+        " both panels the unbiased and the mss estimates nearly coincide, lie below the"
+        " line and rise to it; batch_mean lies above the line and falls to it;"
+        " probtorch lies a little above the unbiased one and meets it."
+    ),
+    caption=(
+        "Means over batches, bars of two standard errors, four dimensions, N = 50 000."
+        " Unbiased densities give a TC that is too low, below zero where the truth is"
+        " zero; averaging over the batch gives one that is too high. All close in on"
+        " the exact value as B grows. (unbiased lies under mss.) The raw mws estimate"
+        " is batch_mean plus 3 log N, far above the panels."
+    ),
+)
 
 # %%
 offset = torch.tensor(
@@ -786,9 +826,19 @@ for name, label in (("mi", "MI"), ("tc", "TC"), ("dw", "DW")):
 bottom.axhline(0, color=MUTED, linewidth=1, linestyle=":")
 bottom.set(xlabel="epoch", ylabel="nats")
 legend(fig, bottom, columns=3)
-show(fig, alt="Two panels over the epochs. Above, the reconstruction of pictures from their own latents rises and levels off. Below, the three parts of the KL divergence: the mutual "
-     "information stays at some nats, the total correlation falls towards zero, and the dimension-wise part falls as well.",
-     caption=f"Pictures, z from the picture's own expert; unweighted terms in nats, estimated in batches of a hundred with unbiased weights. {source}")
+show(
+    fig,
+    alt=(
+        "Two panels over the epochs. Above, the reconstruction of pictures from their"
+        " own latents rises and levels off. Below, the three parts of the KL"
+        " divergence: the mutual information stays at some nats, the total correlation"
+        " falls towards zero, and the dimension-wise part falls as well."
+    ),
+    caption=(
+        "Pictures, z from the picture's own expert; unweighted terms in nats,"
+        f" estimated in batches of a hundred with unbiased weights. {source}"
+    ),
+)
 
 # %% [markdown]
 # ### The two wishes
@@ -850,15 +900,26 @@ g = torch.Generator().manual_seed(seed)
 rows = []
 with torch.no_grad():
     for photo in PHOTOS:
-        rows.append(model.translate({"label": ONE_HOT}, "image", style={"image": photo.expand(10, -1, -1, -1)}))
+        rows.append(
+            model.translate(
+                {"label": ONE_HOT}, "image",
+                style={"image": photo.expand(10, -1, -1, -1)},
+            )
+        )
     free = []
     for _ in range(3):
         style = torch.randn(1, 10, generator=g).expand(10, -1)
         free.append(model.decode({"shared": codes, "private/image": style})["image"])
-show_wishes({"photo": torch.stack(rows), "prior": torch.stack(free)},
-            "Two blocks of pictures with one column for each label from zero to nine. In the upper block every row has the style of a photo, shown on its left: most pictures show the digit of their column, "
-            "with the slant and the weight of stroke of their row. In the lower block every row has a style drawn from the prior, with the same effect.",
-            f"The label gives the name (below), the row gives the style: of a photo above, drawn from the prior below. {source}")
+show_wishes(
+    {"photo": torch.stack(rows), "prior": torch.stack(free)},
+    "Two blocks of pictures with one column for each label from zero to nine. In the"
+    " upper block every row has the style of a photo, shown on its left: most pictures"
+    " show the digit of their column, with the slant and the weight of stroke of their"
+    " row. In the lower block every row has a style drawn from the prior, with the same"
+    " effect.",
+    "The label gives the name (below), the row gives the style: of a photo above,"
+    f" drawn from the prior below. {source}",
+)
 
 # %%
 judge = classifier(
@@ -953,12 +1014,17 @@ def recorded(pattern):
     found = {}
     for path in sorted(RECORDED.glob(f"{pattern}/lite-*.json")):
         for name, m in read_result(path)["metrics"].items():
-            found.setdefault(path.parent.name, {}).setdefault(name, []).append(m["value"])
+            found.setdefault(path.parent.name, {}).setdefault(name, []).append(
+                m["value"]
+            )
     return found
 
 
-ASKED = {"label-dmvae": ("label of a picture", "o", "-"), "class-in-style-dmvae": ("name, read from the style", "s", "--"),
-         "picture-dmvae": ("picture, drawn for a label", "D", "-.")}
+ASKED = {
+    "label-dmvae": ("label of a picture", "o", "-"),
+    "class-in-style-dmvae": ("name, read from the style", "s", "--"),
+    "picture-dmvae": ("picture, drawn for a label", "D", "-."),
+}
 by_weight = {int(k.rpartition("-")[2]): v for k, v in recorded("hybrid-tc-*").items()}
 if by_weight:
     weights = sorted(by_weight)
@@ -966,16 +1032,36 @@ if by_weight:
     fig, ax = figure(5, 3.9)
     for i, (metric, (label, marker, dashes)) in enumerate(ASKED.items()):
         values = [by_weight[w][metric] for w in weights]
-        ax.plot(range(len(weights)), [sum(v) / len(v) for v in values], color=PALETTE[i], linestyle=dashes, label=label)
+        ax.plot(
+            range(len(weights)), [sum(v) / len(v) for v in values], color=PALETTE[i],
+            linestyle=dashes, label=label,
+        )
         for w, v in zip(weights, values):
-            ax.plot([places[w]] * len(v), v, marker, color=PALETTE[i], markersize=4, alpha=0.8, linestyle="none")
+            ax.plot(
+                [places[w]] * len(v), v, marker, color=PALETTE[i], markersize=4,
+                alpha=0.8, linestyle="none",
+            )
     ax.axhline(0.1, color=MUTED, linewidth=1, linestyle=":")
-    ax.set(xticks=range(len(weights)), xticklabels=weights, xlabel="weight of TC, β", ylabel="share that is right", ylim=(0, 1.03))
+    ax.set(
+        xticks=range(len(weights)), xticklabels=weights, xlabel="weight of TC, β",
+        ylabel="share that is right", ylim=(0, 1.03),
+    )
     legend(fig, ax, columns=1)
     seeds = max(len(v["label-dmvae"]) for v in by_weight.values())
-    show(fig, alt="Three curves against the weight of the total correlation from nought to thirty. The share of names that can be read from the style falls steeply as the weight grows. "
-         "The share of pictures that look like the label they were drawn for rises steeply and then levels off. The share of right labels changes little.",
-         caption=f"scikit-learn's digits, a hundred labels. A dot is a seed ({seeds} of each), a line their mean; the dotted line is a guess. Precomputed.")
+    show(
+        fig,
+        alt=(
+            "Three curves against the weight of the total correlation from nought to"
+            " thirty. The share of names that can be read from the style falls steeply"
+            " as the weight grows. The share of pictures that look like the label they"
+            " were drawn for rises steeply and then levels off. The share of right"
+            " labels changes little."
+        ),
+        caption=(
+            f"scikit-learn's digits, a hundred labels. A dot is a seed ({seeds} of"
+            " each), a line their mean; the dotted line is a guess. Precomputed."
+        ),
+    )
 else:
     print("The recorded results come with the repository; run the command above there.")
 
@@ -1030,23 +1116,49 @@ if rows:
 # More recorded runs, with the comparison classifiers of the paper: a neural network and a logistic regression on the labelled pictures, and an autoencoder and a VAE that learn features from *all* pictures and put a logistic regression on them.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
-WHO = {"dmvae": ("DMVAE-L, classes", PALETTE[0], "-", "o"), "continuous": ("DMVAE-L, Gaussian", PALETTE[5], "--", "s"), "mvae": ("MVAE", PALETTE[1], "-.", "D"),
-       "nn": ("neural network", PALETTE[2], ":", "^"), "logreg": ("logistic regression", PALETTE[3], (0, (5, 1)), "v"),
-       "ae": ("autoencoder", PALETTE[4], (0, (1, 1)), "<"), "vae": ("VAE", MUTED, "-", ">")}
-by_labels = {int(k.rpartition("-")[2]): v for k, v in recorded("hybrid-labels-*").items()}
+WHO = {
+    "dmvae": ("DMVAE-L, classes", PALETTE[0], "-", "o"),
+    "continuous": ("DMVAE-L, Gaussian", PALETTE[5], "--", "s"),
+    "mvae": ("MVAE", PALETTE[1], "-.", "D"),
+    "nn": ("neural network", PALETTE[2], ":", "^"),
+    "logreg": ("logistic regression", PALETTE[3], (0, (5, 1)), "v"),
+    "ae": ("autoencoder", PALETTE[4], (0, (1, 1)), "<"),
+    "vae": ("VAE", MUTED, "-", ">"),
+}
+by_labels = {
+    int(k.rpartition("-")[2]): v for k, v in recorded("hybrid-labels-*").items()
+}
 if by_labels:
     counts = sorted(by_labels)
     fig, ax = figure(5, 4.4)
     for who, (label, color, dashes, marker) in WHO.items():
         values = [by_labels[n][f"label-{who}"] for n in counts]
-        ax.plot(counts, [sum(v) / len(v) for v in values], color=color, linestyle=dashes, marker=marker, markersize=4, label=label)
-    ax.set(xscale="log", xlabel="labelled pictures", ylabel="share of names that are right", ylim=(0.3, 1.0))
+        ax.plot(
+            counts, [sum(v) / len(v) for v in values], color=color, linestyle=dashes,
+            marker=marker, markersize=4, label=label,
+        )
+    ax.set(
+        xscale="log", xlabel="labelled pictures",
+        ylabel="share of names that are right", ylim=(0.3, 1.0),
+    )
     ax.set_xticks(counts, [f"all {n}" if n == len(train) else n for n in counts])
     ax.minorticks_off()
     legend(fig, ax)
-    show(fig, alt="Share of right names against the number of labelled pictures, for seven methods. The plain classifiers, the logistic regression above all, rise steadily and lie above the three generative models. "
-         "Of these the Gaussian DMVAE-L lies highest; DMVAE-L with classes and MVAE lie lowest and do not rise everywhere.",
-         caption=f"scikit-learn's digits; seeds: {max(len(v['label-nn']) for v in by_labels.values())} or fewer, lines are means. Precomputed.")
+    show(
+        fig,
+        alt=(
+            "Share of right names against the number of labelled pictures, for seven"
+            " methods. The plain classifiers, the logistic regression above all, rise"
+            " steadily and lie above the three generative models. Of these the Gaussian"
+            " DMVAE-L lies highest; DMVAE-L with classes and MVAE lie lowest and do not"
+            " rise everywhere."
+        ),
+        caption=(
+            "scikit-learn's digits; seeds:"
+            f" {max(len(v['label-nn']) for v in by_labels.values())} or fewer, lines"
+            " are means. Precomputed."
+        ),
+    )
 
 # %% [markdown]
 # The generative models are *below* a linear classifier of the pixels as long as labels are few.
@@ -1067,46 +1179,98 @@ import json
 
 printed = {}
 if (RECORDED / "papers.json").exists():
-    printed = json.loads((RECORDED / "papers.json").read_text(encoding="utf-8"))["papers"]["dmvae-l"]["tables"]["table-1"]["cells"]
+    papers = json.loads((RECORDED / "papers.json").read_text(encoding="utf-8"))
+    printed = papers["papers"]["dmvae-l"]["tables"]["table-1"]["cells"]
 
 
 def paper_scale(experiment, kind, metric):
-    """paired percentage -> values over seeds, of recorded runs at the paper's size on the real data set."""
+    """paired percentage -> values over seeds, of runs at the paper's size."""
     found = {}
     for path in sorted(RECORDED.glob(f"{experiment}-{kind}-*/paper-*.json")):
-        rest, record = path.parent.name.removeprefix(f"{experiment}-{kind}-"), read_result(path)
+        rest = path.parent.name.removeprefix(f"{experiment}-{kind}-")
+        record = read_result(path)
         share, _, timing = rest.partition("-")
         if metric in record["metrics"] and not record["data"]["stand_in"]:
-            found.setdefault((timing or "released", float(share)), []).append(record["metrics"][metric]["value"])
+            found.setdefault((timing or "released", float(share)), []).append(
+                record["metrics"][metric]["value"]
+            )
     return found
 
 
 def curve(kind, who):
-    points = {float(k.rpartition("/")[2]): v for k, v in printed.items() if k.startswith(f"{kind}/{who}/")}
+    points = {
+        float(k.rpartition("/")[2]): v
+        for k, v in printed.items()
+        if k.startswith(f"{kind}/{who}/")
+    }
     return sorted(points), [points[f] for f in sorted(points)]
 
 
-ours = {name: paper_scale(name, "mnist", metric) for name, metric in (("dmvae_l", "accuracy"), ("mvae", "accuracy"), ("jmvae", "accuracy"), ("classifiers", "accuracy_nn"))}
+ours = {
+    name: paper_scale(name, "mnist", metric)
+    for name, metric in (
+        ("dmvae_l", "accuracy"),
+        ("mvae", "accuracy"),
+        ("jmvae", "accuracy"),
+        ("classifiers", "accuracy_nn"),
+    )
+}
 if printed:
     fig, ax = figure(5, 4.2)
-    for i, (who, label) in enumerate((("dmvae", "DMVAE-L"), ("mvae", "MVAE"), ("jmvae", "JMVAE"), ("nn", "neural network"))):
+    for i, (who, label) in enumerate(
+        (
+            ("dmvae", "DMVAE-L"),
+            ("mvae", "MVAE"),
+            ("jmvae", "JMVAE"),
+            ("nn", "neural network"),
+        )
+    ):
         mine = ours[{"dmvae": "dmvae_l", "nn": "classifiers"}.get(who, who)]
         if who == "nn" and not curve("mnist", who)[0]:
             continue
-        ax.plot(*curve("mnist", who), color=PALETTE[i], linestyle=("-", "--", "-.", ":")[i], label=f"{label}, printed")
+        ax.plot(
+            *curve("mnist", who), color=PALETTE[i], linestyle=("-", "--", "-.", ":")[i],
+            label=f"{label}, printed",
+        )
         for timing, marker in (("released", "o"), ("interleaved", "*")):
-            points = [(f, v) for (t, f), values in mine.items() if t == timing for v in values]
+            points = [
+                (f, v) for (t, f), values in mine.items() if t == timing for v in values
+            ]
             if points:
-                named = f"{label}, ours" + (", labels every tenth step" if timing == "interleaved" else "")
-                ax.plot(*zip(*points), marker, color=PALETTE[i], markersize=7 if marker == "*" else 5, linestyle="none", label=named)
-    ax.set(xscale="log", xlabel="labelled training pictures, %", ylabel="share of names that are right", ylim=(0.2, 1.0))
+                named = f"{label}, ours" + (
+                    ", labels every tenth step" if timing == "interleaved" else ""
+                )
+                ax.plot(
+                    *zip(*points), marker, color=PALETTE[i],
+                    markersize=7 if marker == "*" else 5, linestyle="none", label=named,
+                )
+    ax.set(
+        xscale="log", xlabel="labelled training pictures, %",
+        ylabel="share of names that are right", ylim=(0.2, 1.0),
+    )
     ax.set_xticks([0.1, 1, 10, 100], [0.1, 1, 10, 100])
     legend(fig, ax)
     done = sum(len(v) for v in ours["dmvae_l"].values())
-    show(fig, alt="Printed shares of right names on MNIST against the percentage of labelled pictures. DMVAE-L rises steeply and is above the others up to a tenth of the labels; with half of them or more the neural network is a little above it. MVAE and JMVAE start low and come close with many labels. "
-         "Points mark our own runs at the paper's size, where there are any.",
-         caption=f"MNIST. Lines: printed by Lee and Pavlovic, table 1. Points: our runs at the paper's size, one for each seed ({done} of DMVAE-L are recorded so far).")
-    print("our runs of DMVAE-L on MNIST at the paper's size:", done or "not yet; `mmvae reproduce dmvae_l-mnist-0.2 --profile paper` makes one")
+    show(
+        fig,
+        alt=(
+            "Printed shares of right names on MNIST against the percentage of labelled"
+            " pictures. DMVAE-L rises steeply and is above the others up to a tenth of"
+            " the labels; with half of them or more the neural network is a little"
+            " above it. MVAE and JMVAE start low and come close with many labels."
+            " Points mark our own runs at the paper's size, where there are any."
+        ),
+        caption=(
+            "MNIST. Lines: printed by Lee and Pavlovic, table 1. Points: our runs at"
+            f" the paper's size, one for each seed ({done} of DMVAE-L are recorded so"
+            " far)."
+        ),
+    )
+    print(
+        "our runs of DMVAE-L on MNIST at the paper's size:",
+        done
+        or "not yet; `mmvae reproduce dmvae_l-mnist-0.2 --profile paper` makes one",
+    )
 else:
     print("The paper's numbers come with the repository.")
 
@@ -1161,14 +1325,26 @@ table(
 chosen = first[[1, 4, 7, 8]]
 with torch.no_grad():
     grids = [
-        torch.stack([large.model.decode({"shared": large_codes, "private/image": s.expand(10, -1)})["image"] for s in styles])
+        torch.stack(
+            [
+                large.model.decode(
+                    {"shared": large_codes, "private/image": s.expand(10, -1)}
+                )["image"]
+                for s in styles
+            ]
+        )
         for styles in (large_styles.mean[chosen], free[:4])
     ]
-show_wishes(dict(zip(("rebuilt", "prior"), grids)),
-            "Two blocks of digits with one column for each label from zero to nine. In the upper block a row has the style of a held-out picture, whose reconstruction stands on its left; "
-            "in the lower block a row has a style drawn from the prior. In nearly every row the columns show the digit of their label in one handwriting.",
-            "MNIST, the run of the paper's size. The label gives the digit (below), the row the style: of a held-out picture above, drawn from the prior below.",
-            photos=held.reconstructions["image"][chosen])
+show_wishes(
+    dict(zip(("rebuilt", "prior"), grids)),
+    "Two blocks of digits with one column for each label from zero to nine. In the"
+    " upper block a row has the style of a held-out picture, whose reconstruction"
+    " stands on its left; in the lower block a row has a style drawn from the prior. In"
+    " nearly every row the columns show the digit of their label in one handwriting.",
+    "MNIST, the run of the paper's size. The label gives the digit (below), the row the"
+    " style: of a held-out picture above, drawn from the prior below.",
+    photos=held.reconstructions["image"][chosen],
+)
 
 # %% [markdown]
 # What the short runs on small digits did not show, this run does.
@@ -1237,10 +1413,23 @@ print(
 )
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this table", "code_prompt_hide": "Hide the code of this table"}
-kinds = {"accuracy": "share of attributes that are right", "f1": "F1, mean over attributes"}
-rows = [[label, card["metrics"][f"{kind} of attributes"]["value"], card["metrics"][f"{kind} of attributes"]["base"]] for kind, label in kinds.items()]
-table(f"Attributes from the picture, n = {card['metrics']['accuracy of attributes']['n']} drawn faces (a stand-in, not comparable with CelebA)",
-      ["", "DMVAE-L", "without looking"], rows)
+kinds = {
+    "accuracy": "share of attributes that are right",
+    "f1": "F1, mean over attributes",
+}
+rows = [
+    [
+        label,
+        card["metrics"][f"{kind} of attributes"]["value"],
+        card["metrics"][f"{kind} of attributes"]["base"],
+    ]
+    for kind, label in kinds.items()
+]
+table(
+    f"Attributes from the picture, n = {card['metrics']['accuracy of attributes']['n']}"
+    " drawn faces (a stand-in, not comparable with CelebA)",
+    ["", "DMVAE-L", "without looking"], rows,
+)
 
 # %% [markdown]
 # *Without looking* means always giving the more frequent answer, or, for F1, always saying yes.
@@ -1272,13 +1461,28 @@ g = torch.Generator().manual_seed(seed)
 strips["style drawn"] = decoded(truth, torch.randn(6, 24, generator=g))
 fig, axes = figure(5.4, 5.2, rows=len(strips))
 for ax, (name, images) in zip(axes, strips.items()):
-    ax.imshow(images.permute(2, 0, 3, 1).flatten(1, 2).clamp(0, 1), aspect="auto", interpolation="none")
+    ax.imshow(
+        images.permute(2, 0, 3, 1).flatten(1, 2).clamp(0, 1), aspect="auto",
+        interpolation="none",
+    )
     ax.set(xticks=[], yticks=[])
     ax.set_ylabel(name, rotation=0, ha="right", va="center")
     ax.spines[:].set_visible(False)
-show(fig, alt="Rows of six cartoon faces. On top faces that were drawn; below, what the model decodes from their own attributes and styles, blurred but recognisable. In four further rows one attribute is turned over in "
-     "every face: smiling, eyeglasses, male and bangs, while skin and background stay. In the last row the attributes stay and the style is drawn from the prior: other skins, poses and backgrounds.",
-     caption="Attributes are given, styles come from the face in the first row, and in the last row from the prior. Cartoon faces, 32 by 32; a stand-in for CelebA.")
+show(
+    fig,
+    alt=(
+        "Rows of six cartoon faces. On top faces that were drawn; below, what the model"
+        " decodes from their own attributes and styles, blurred but recognisable. In"
+        " four further rows one attribute is turned over in every face: smiling,"
+        " eyeglasses, male and bangs, while skin and background stay. In the last row"
+        " the attributes stay and the style is drawn from the prior: other skins, poses"
+        " and backgrounds."
+    ),
+    caption=(
+        "Attributes are given, styles come from the face in the first row, and in the"
+        " last row from the prior. Cartoon faces, 32 by 32; a stand-in for CelebA."
+    ),
+)
 
 # %% [markdown]
 # The faces are blurred: the network is small and its training was short.

@@ -146,19 +146,27 @@ SENTENCES = vocabulary.read(SHOWN["caption"])
 def beside(pictures, sentences, alt, caption, width=44):
     """One row for each sentence: a picture, or several, and the sentence."""
     n, k = len(sentences), len(pictures)
-    fig, axes = figure(5.6, 0.74 * n, rows=n, columns=1 + k, width_ratios=[1] * k + [5.6])
+    fig, axes = figure(
+        5.6, 0.74 * n, rows=n, columns=1 + k, width_ratios=[1] * k + [5.6]
+    )
     for i, row in enumerate(axes):
         for ax, images in zip(row, pictures):
             ax.imshow(images[i].permute(1, 2, 0).clamp(0, 1))
         for ax in row:
             ax.set_axis_off()
         text = "\n".join(textwrap.wrap(sentences[i], width))
-        row[-1].text(0, 0.5, text, va="center", fontsize=10, transform=row[-1].transAxes)
+        row[-1].text(
+            0, 0.5, text, va="center", fontsize=10, transform=row[-1].transAxes
+        )
     show(fig, alt=alt, caption=caption)
 
 
-beside([SHOWN["image"]], SENTENCES, "Eight drawn birds, each with its plain sentence, which names size, shape, place and three colours of the bird.",
-       f"Test birds with their sentences. {source}")
+beside(
+    [SHOWN["image"]], SENTENCES,
+    "Eight drawn birds, each with its plain sentence, which names size, shape, place"
+    " and three colours of the bird.",
+    f"Test birds with their sentences. {source}",
+)
 
 # %% [markdown]
 # The species of the test birds do not occur in training, as in the paper.
@@ -327,14 +335,27 @@ models = {"mixture": mixture, "product": product}
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 with torch.no_grad():
     written = vocabulary.read(mixture.translate({"image": SHOWN["image"]}, "caption"))
-beside([SHOWN["image"]], written, "Eight test birds, each with the sentence that the mixture writes for it. Most sentences name the right place and shape; "
-       "some colours are right and some are not.", f"The mixture describes test pictures of species that it has never seen. {source}")
+beside(
+    [SHOWN["image"]], written,
+    "Eight test birds, each with the sentence that the mixture writes for it. Most"
+    " sentences name the right place and shape; some colours are right and some are"
+    " not.",
+    f"The mixture describes test pictures of species that it has never seen. {source}",
+)
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 with torch.no_grad():
-    drawn = [m.translate({"caption": SHOWN["caption"]}, "image") for m in models.values()]
-beside(drawn, SENTENCES, "Eight captions of test birds, each beside two pictures drawn from it, by the mixture and by the product. The pictures are blurred birds; their colours "
-       "follow the sentence where it names one.", f"Drawn from the sentence alone: left the mixture, right the product. {source}", width=46)
+    drawn = [
+        m.translate({"caption": SHOWN["caption"]}, "image") for m in models.values()
+    ]
+beside(
+    drawn, SENTENCES,
+    "Eight captions of test birds, each beside two pictures drawn from it, by the"
+    " mixture and by the product. The pictures are blurred birds; their colours follow"
+    " the sentence where it names one.",
+    f"Drawn from the sentence alone: left the mixture, right the product. {source}",
+    width=46,
+)
 
 # %% [markdown]
 # The pictures are blurred for the reason that the chapter on mixtures gives.
@@ -349,8 +370,12 @@ beside(drawn, SENTENCES, "Eight captions of test birds, each beside two pictures
 g = torch.Generator().manual_seed(seed)
 with torch.no_grad():
     invented = mixture.sample(8, g)
-beside([invented["image"]], vocabulary.read(invented["caption"]), "Eight draws of the prior, each decoded to a picture and to a sentence. Pictures are blurred birds, and sentences "
-       "share some of their colours.", f"One draw of the prior for each row, decoded twice. {source}")
+beside(
+    [invented["image"]], vocabulary.read(invented["caption"]),
+    "Eight draws of the prior, each decoded to a picture and to a sentence. Pictures"
+    " are blurred birds, and sentences share some of their colours.",
+    f"One draw of the prior for each row, decoded twice. {source}",
+)
 
 # %% [markdown]
 # Read the sentences closely: some have a preposition that belongs to another place.

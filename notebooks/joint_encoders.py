@@ -81,8 +81,13 @@ epochs = max(1, round(sizes["steps"] * 128 / len(train)))
 g = torch.Generator().manual_seed(seed)
 partner = permuted_within_classes(test.classes, g)  # another picture of the same digit
 pairs = {"x1": test.images, "x2": test.images[partner]}
-source = f"{data.description}; {len(train)} pictures to train on, {len(test)} to test on."
-print(f"We use {data.description}:\n{len(train)} pictures to train on, {len(test)} to test on.")
+source = (
+    f"{data.description}; {len(train)} pictures to train on, {len(test)} to test on."
+)
+print(
+    f"We use {data.description}:\n{len(train)} pictures to train on, {len(test)} to"
+    " test on."
+)
 print("Every picture has another one of its digit for a partner.")
 if data.stand_in:
     print("Set MMVAE_DATA to a folder that holds mnist/ to use MNIST.")
@@ -103,12 +108,17 @@ def networks():
 
 
 rows = torch.arange(len(train))
-training = Part({"x1": train.images, "x2": train.images}, train.classes, {"x1": rows, "x2": rows})
+training = Part(
+    {"x1": train.images, "x2": train.images}, train.classes, {"x1": rows, "x2": rows}
+)
 new_partners = repair_each_epoch({"x1": train.classes, "x2": train.classes})
 
 
 def trained(model):
-    fit(model, training, epochs=epochs, batch_size=128, lr=2e-3, pair=new_partners, seed=seed, device=device)
+    fit(
+        model, training, epochs=epochs, batch_size=128, lr=2e-3, pair=new_partners,
+        seed=seed, device=device,
+    )
     return model.cpu().eval()
 
 # %%
@@ -121,17 +131,31 @@ with torch.no_grad():
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the plotting helpers", "code_prompt_hide": "Hide the plotting helpers"}
 from mmvae_lite.plotting import PALETTE, figure, legend, show, table
 
-TRUE = {"color": "#808080", "linewidth": 8, "alpha": 0.45, "linestyle": "-", "solid_capstyle": "round"}
-FIRST, SECOND, THIRD, FOURTH = ({"color": PALETTE[i], "linestyle": dash} for i, dash in enumerate(("-", "--", "-.", ":")))
+TRUE = {
+    "color": "#808080",
+    "linewidth": 8,
+    "alpha": 0.45,
+    "linestyle": "-",
+    "solid_capstyle": "round",
+}
+FIRST, SECOND, THIRD, FOURTH = (
+    {"color": PALETTE[i], "linestyle": dash}
+    for i, dash in enumerate(("-", "--", "-.", ":"))
+)
 EXAMPLES = torch.cat([(test.classes == c).nonzero()[:1, 0] for c in range(10)])
 
 
 def strips(rows, alt, caption=None, width=5.0):
     """Rows of pictures [n, 1, 28, 28] with a name each."""
     n = len(next(iter(rows.values())))
-    fig, axes = figure(width, ((width - 1.1) / n + 0.09) * len(rows), rows=len(rows), squeeze=False)
+    fig, axes = figure(
+        width, ((width - 1.1) / n + 0.09) * len(rows), rows=len(rows), squeeze=False
+    )
     for ax, (name, images) in zip(axes[:, 0], rows.items()):
-        ax.imshow(images[:, 0].transpose(0, 1).flatten(1).detach().clamp(0, 1), cmap="gray", vmin=0, vmax=1, aspect="equal")
+        ax.imshow(
+            images[:, 0].transpose(0, 1).flatten(1).detach().clamp(0, 1), cmap="gray",
+            vmin=0, vmax=1, aspect="equal",
+        )
         ax.set(xticks=[], yticks=[13.5], yticklabels=[name])
         ax.tick_params(length=0)
         for spine in ax.spines.values():
@@ -146,9 +170,18 @@ def read_right(images):
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 strips(
-    {"form": pairs["x1"][EXAMPLES], "counterfoil": pairs["x2"][EXAMPLES], "from both": from_both[EXAMPLES], "from zeros": from_zeros[EXAMPLES]},
-    alt="Four rows of ten digits. The first two rows are two handwritings of the same digits. The third row, the counterfoil drawn from both pictures, "
-    "shows readable digits. The fourth, drawn from the form and an empty sheet, shows other digits or none in many places.",
+    {
+        "form": pairs["x1"][EXAMPLES],
+        "counterfoil": pairs["x2"][EXAMPLES],
+        "from both": from_both[EXAMPLES],
+        "from zeros": from_zeros[EXAMPLES],
+    },
+    alt=(
+        "Four rows of ten digits. The first two rows are two handwritings of the same"
+        " digits. The third row, the counterfoil drawn from both pictures, shows"
+        " readable digits. The fourth, drawn from the form and an empty sheet, shows"
+        " other digits or none in many places."
+    ),
     caption=f"The counterfoil, drawn by the joint encoder and its decoder. {source}",
 )
 
@@ -390,13 +423,26 @@ fig, ax = figure(5, 3.6)
 ax.axhline(0, label="truth, log p(colour | smell)", **(TRUE | {"linewidth": 5}))
 ax.plot(kappas, one, label="crossing, our melon", **SECOND)
 ax.plot(kappas, average, label="crossing, average over melons", **FIRST)
-ax.set(xlabel="factor on the variance of the smell's encoder", ylabel="minus the truth, nats", xscale="log")
+ax.set(
+    xlabel="factor on the variance of the smell's encoder",
+    ylabel="minus the truth, nats", xscale="log",
+)
 ax.set_xticks([1 / 16, 1 / 4, 1, 4], ["1/16", "1/4", "1", "4"])
 ax.minorticks_off()
 legend(fig, ax, columns=1)
-show(fig, alt="Log density of the colour under crossing minus the true conditional, against a factor on the encoder's variance. For our melon the "
-     "line rises above zero where the encoder is too sure. The average over melons touches zero at a factor of one and lies below it elsewhere.",
-     caption="For one melon an overconfident encoder can beat the truth. On average over the model's own melons it cannot.")
+show(
+    fig,
+    alt=(
+        "Log density of the colour under crossing minus the true conditional, against a"
+        " factor on the encoder's variance. For our melon the line rises above zero"
+        " where the encoder is too sure. The average over melons touches zero at a"
+        " factor of one and lies below it elsewhere."
+    ),
+    caption=(
+        "For one melon an overconfident encoder can beat the truth. On average over the"
+        " model's own melons it cannot."
+    ),
+)
 
 # %% [markdown]
 # ### The objective
@@ -485,7 +531,10 @@ cov = torch.outer(w, w) + torch.diag(s2)
 
 
 def climbed(alpha):
-    """Variances of q_1, q_2, q_12 and mean distance below log p(x), at the top of L_JM(alpha) over linear encoders."""
+    """Variances of q_1, q_2, q_12 and mean distance below log p(x).
+
+    At the top of L_JM(alpha) over linear encoders.
+    """
     start = [0.5, 0.4, 1 / 6, 1 / 3, math.log(1 / 2), math.log(1 / 5), math.log(1 / 6)]
     phi = torch.tensor(start).double().requires_grad_()
     zero, unit = torch.zeros(()).double(), torch.eye(2).double()
@@ -498,11 +547,21 @@ def climbed(alpha):
 
         def apart(to, other):  # E KL(q_12 || N(to . x, other))
             miss = slopes[2] - to
-            return 0.5 * (var[2] / other - 1 - (var[2] / other).log() + miss @ cov @ miss / other)
+            return 0.5 * (
+                var[2] / other - 1 - (var[2] / other).log() + miss @ cov @ miss / other
+            )
 
         errors = [unit[m] - w[m] * slopes[2] for m in (0, 1)]
-        log_px = sum(-0.5 * ((2 * math.pi * s2[m]).log() + (e @ cov @ e + w[m] ** 2 * var[2]) / s2[m]) for m, e in enumerate(errors))
-        value = apart(0 * slopes[2], zero + 1) - log_px + alpha * sum(apart(slopes[m], var[m]) for m in (0, 1))
+        log_px = sum(
+            -0.5
+            * ((2 * math.pi * s2[m]).log() + (e @ cov @ e + w[m] ** 2 * var[2]) / s2[m])
+            for m, e in enumerate(errors)
+        )
+        value = (
+            apart(0 * slopes[2], zero + 1)
+            - log_px
+            + alpha * sum(apart(slopes[m], var[m]) for m in (0, 1))
+        )
         value.backward()
         return value
 
@@ -514,12 +573,22 @@ def climbed(alpha):
 together = {alpha: climbed(alpha) for alpha in (1e-6, 0.1, 1.0, 10.0)}
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this table", "code_prompt_hide": "Hide the code of this table"}
-table("What JMVAE pays in the world of the melon, nats", ["divergence to the encoder of", "I(z; the other | this)", f"mean over {n} melons"], [
-    ["colour", price[0], sampled[0]], ["smell", price[1], sampled[1]],
-])
-table("All three encoders at the top of the objective", ["α", "variance of q₁", "of q₂", "of q₁₂", "below log p(x), nats"], [
-    ["almost 0, exact beliefs" if alpha < 0.01 else f"{alpha:g}", *row] for alpha, row in together.items()
-])
+table(
+    "What JMVAE pays in the world of the melon, nats",
+    ["divergence to the encoder of", "I(z; the other | this)", f"mean over {n} melons"],
+    [
+        ["colour", price[0], sampled[0]],
+        ["smell", price[1], sampled[1]],
+    ],
+)
+table(
+    "All three encoders at the top of the objective",
+    ["α", "variance of q₁", "of q₂", "of q₁₂", "below log p(x), nats"],
+    [
+        ["almost 0, exact beliefs" if alpha < 0.01 else f"{alpha:g}", *row]
+        for alpha, row in together.items()
+    ],
+)
 print("precision of the joint belief")
 print(f"  exact:                {T[0, 1]:.3f}")
 print(f"  best for JMVAE, α = 1: {tempered:.3f}")
@@ -617,11 +686,34 @@ found = {name: best(objective) for name, objective in OBJECTIVES.items()}
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this table", "code_prompt_hide": "Hide the code of this table"}
 slope = PAIR.weights[0] / PAIR.variances[0] * v_1
-predicted = {"exact": (slope, v_1), "zeros": (slope, v_12), "JMVAE": (slope, v_1), "TELBO": (slope, v_1)}
-table(f"The encoder of the colour, over {n} melons", ["recipe", "slope, predicted", "found", "variance, predicted", "found", "a 0.9-interval holds"], [
-    [name, a, found.get(name, (a, v))[0], v, found.get(name, (a, v))[1], coverage(*found.get(name, (a, v)))]
-    for name, (a, v) in predicted.items()
-])
+predicted = {
+    "exact": (slope, v_1),
+    "zeros": (slope, v_12),
+    "JMVAE": (slope, v_1),
+    "TELBO": (slope, v_1),
+}
+table(
+    f"The encoder of the colour, over {n} melons",
+    [
+        "recipe",
+        "slope, predicted",
+        "found",
+        "variance, predicted",
+        "found",
+        "a 0.9-interval holds",
+    ],
+    [
+        [
+            name,
+            a,
+            found.get(name, (a, v))[0],
+            v,
+            found.get(name, (a, v))[1],
+            coverage(*found.get(name, (a, v))),
+        ]
+        for name, (a, v) in predicted.items()
+    ],
+)
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 grid = torch.linspace(-2, 3, 400, dtype=torch.float64)
@@ -638,8 +730,15 @@ for (name, (a, v)), style in zip(found.items(), (SECOND, FIRST, FOURTH)):
     ax.plot(grid, bell(a * colour, v), label=name, **style)
 ax.set(xlabel="ripeness z", ylabel="density")
 legend(fig, ax)
-show(fig, alt="Densities of the ripeness given the colour of our melon. JMVAE and TELBO lie on the exact belief. The recipe with zeros has the same "
-     "centre and is much narrower.", caption="All three have the right centre. The one trained with zeros is too sure.")
+show(
+    fig,
+    alt=(
+        "Densities of the ripeness given the colour of our melon. JMVAE and TELBO lie"
+        " on the exact belief. The recipe with zeros has the same centre and is much"
+        " narrower."
+    ),
+    caption="All three have the right centre. The one trained with zeros is too sure.",
+)
 
 # %% [markdown]
 # The table and the algebra agree.
@@ -712,14 +811,26 @@ for name, (mean_of_q, var_of_q) in two.items():
 grid = torch.linspace(-2.5, 2.5, 500, dtype=torch.float64)
 fig, ax = figure(5, 3.6)
 shown = z.abs() <= 2.5
-ax.plot(z[shown], (posterior / (z[1] - z[0]))[shown], label="exact, p(z | x₁ = 1)", **TRUE)
+ax.plot(
+    z[shown], (posterior / (z[1] - z[0]))[shown], label="exact, p(z | x₁ = 1)", **TRUE
+)
 for name, style in zip(OBJECTIVES, (SECOND, FIRST, FOURTH)):
     ax.plot(grid, bell(*two[name]), label=name, **style)
 ax.set(xlabel="z", ylabel="density")
 legend(fig, ax)
-show(fig, alt="The exact belief has two narrow humps at plus and minus one. JMVAE's Gaussian is broad, covers both humps and has its peak between them. "
-     "TELBO's sits on one hump and ignores the other. So does the one trained with zeros, a little nearer to the middle.",
-     caption="Three wrong answers. Those of TELBO and of the zeros could as well sit on the left hump.")
+show(
+    fig,
+    alt=(
+        "The exact belief has two narrow humps at plus and minus one. JMVAE's Gaussian"
+        " is broad, covers both humps and has its peak between them. TELBO's sits on"
+        " one hump and ignores the other. So does the one trained with zeros, a little"
+        " nearer to the middle."
+    ),
+    caption=(
+        "Three wrong answers. Those of TELBO and of the zeros could as well sit on the"
+        " left hump."
+    ),
+)
 
 # %% [markdown]
 # JMVAE covers both answers and the empty place between them.
@@ -831,17 +942,33 @@ torch.testing.assert_close(max(bounds["joint ELBO"]), p_both)
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 fig, ax = figure(5, 4)
 ax.axhline(p_both, label="log p(x₁, x₂)", **(TRUE | {"linewidth": 5}))
-ax.axhline(p_cross, label="log p(x₁ | x₂) + log p(x₂ | x₁)", color=PALETTE[4], linewidth=5, alpha=0.45, linestyle="-")
+ax.axhline(
+    p_cross, label="log p(x₁ | x₂) + log p(x₂ | x₁)", color=PALETTE[4], linewidth=5,
+    alpha=0.45, linestyle="-",
+)
 for (name, values), style in zip(bounds.items(), (FIRST, SECOND, THIRD)):
     ax.plot(factors, values, label=name, **style)
-ax.set(xlabel="factor on the variance of the joint encoder", ylabel="nats", xscale="log", ylim=(p_both - 3, max(p_both, p_cross) + 0.3))
+ax.set(
+    xlabel="factor on the variance of the joint encoder", ylabel="nats", xscale="log",
+    ylim=(p_both - 3, max(p_both, p_cross) + 0.3),
+)
 ax.set_xticks([1 / 16, 1 / 4, 1, 4], ["1/16", "1/4", "1", "4"])
 ax.minorticks_off()
 legend(fig, ax, columns=1)
-show(fig, alt="Three objectives against a factor on the joint encoder's variance, with two horizontal truths. The joint ELBO touches the joint evidence at a "
-     "factor of one. The variation-of-information bound touches the sum of the two conditional evidences at a factor of one. JMVAE lies below the joint "
-     "evidence everywhere and has its maximum at a larger variance.",
-     caption="Two bounds are tight at the exact posterior. JMVAE's top lies to the right: it prefers a broader belief.")
+show(
+    fig,
+    alt=(
+        "Three objectives against a factor on the joint encoder's variance, with two"
+        " horizontal truths. The joint ELBO touches the joint evidence at a factor of"
+        " one. The variation-of-information bound touches the sum of the two"
+        " conditional evidences at a factor of one. JMVAE lies below the joint evidence"
+        " everywhere and has its maximum at a larger variance."
+    ),
+    caption=(
+        "Two bounds are tight at the exact posterior. JMVAE's top lies to the right: it"
+        " prefers a broader belief."
+    ),
+)
 
 # %% [markdown]
 # The first two touch their truths where the encoder is exact.
@@ -888,12 +1015,25 @@ for M in range(2, 9):
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 fig, ax = figure(5, 3.6)
 for name, style in zip(counts[2], (SECOND, FIRST, THIRD)):
-    ax.plot(list(counts), [c[name] / 1e6 for c in counts.values()], label=name, marker="o", markersize=4, **style)
+    ax.plot(
+        list(counts), [c[name] / 1e6 for c in counts.values()], label=name, marker="o",
+        markersize=4, **style,
+    )
 ax.set(xlabel="modalities M", ylabel="million weights in the encoders", yscale="log")
 legend(fig, ax)
-show(fig, alt="Number of weights in all encoders against the number of modalities, on a logarithmic axis. With an encoder for every set it grows "
-     "exponentially. With a joint and single encoders, and with single ones alone, it grows in proportion to the number of modalities.",
-     caption="Encoders of the sizes in Korthals et al. (2019), table 1, for pictures of 28 by 28 pixels.")
+show(
+    fig,
+    alt=(
+        "Number of weights in all encoders against the number of modalities, on a"
+        " logarithmic axis. With an encoder for every set it grows exponentially. With"
+        " a joint and single encoders, and with single ones alone, it grows in"
+        " proportion to the number of modalities."
+    ),
+    caption=(
+        "Encoders of the sizes in Korthals et al. (2019), table 1, for pictures of 28"
+        " by 28 pixels."
+    ),
+)
 
 # %% [markdown]
 # ## Back to the clerks
@@ -931,10 +1071,21 @@ with torch.no_grad():
         views[f"{name[0]} same"] = models[name].translate(seen, "x1")
         views[f"{name[0]} other"] = models[name].translate(seen, "x2")
     views["J drawn"] = models["JMVAE"].translate(seen, "x2", sample=True, generator=g)
-strips(views, alt="Six rows of eight pictures of a four. First the pictures that were seen, in eight handwritings. By TELBO, the same hand decoded again follows the differences "
-       "between them, and the other hand follows them a little. By JMVAE the same hand is much alike in all columns, and the other hand is nearly one and the same average four. "
-       "In the last row, decoded from draws, there are differences again, and they do not follow those of the first row.",
-       caption=f"z inferred from the form alone, by TELBO (T) and JMVAE (J); its mean is decoded, in the last row a draw. {source}")
+strips(
+    views,
+    alt=(
+        "Six rows of eight pictures of a four. First the pictures that were seen, in"
+        " eight handwritings. By TELBO, the same hand decoded again follows the"
+        " differences between them, and the other hand follows them a little. By JMVAE"
+        " the same hand is much alike in all columns, and the other hand is nearly one"
+        " and the same average four. In the last row, decoded from draws, there are"
+        " differences again, and they do not follow those of the first row."
+    ),
+    caption=(
+        "z inferred from the form alone, by TELBO (T) and JMVAE (J); its mean is"
+        f" decoded, in the last row a draw. {source}"
+    ),
+)
 
 # %% [markdown]
 # Look at the rows of the other hand.
@@ -1024,15 +1175,29 @@ with torch.no_grad():
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 fig, ax = figure(4.2, 4)
-top = 1.1 * max(t.max().item() for both_hands in told.values() for t in both_hands) + 0.1
+top = (
+    1.1 * max(t.max().item() for both_hands in told.values() for t in both_hands) + 0.1
+)
 ax.plot([0, top], [0, top], color="#808080", linestyle=":", linewidth=1)
 for (name, (one_hand, other_hand)), marker, color in zip(told.items(), "os", PALETTE):
     ax.plot(one_hand, other_hand, marker, color=color, markersize=7, label=name)
 legend(fig, ax)
-ax.set(xlabel="nats told by the first hand", ylabel="nats told by the second hand", xlim=(0, top), ylim=(0, top), aspect="equal")
-show(fig, alt="One point for each latent dimension of two models, nats told by the first hand against nats told by the second. Points near the diagonal are known to both; "
-     "points near an axis are known to one hand only.",
-     caption="Near the diagonal: shared. Near an axis: private to one hand, without anyone having asked for it.")
+ax.set(
+    xlabel="nats told by the first hand", ylabel="nats told by the second hand",
+    xlim=(0, top), ylim=(0, top), aspect="equal",
+)
+show(
+    fig,
+    alt=(
+        "One point for each latent dimension of two models, nats told by the first hand"
+        " against nats told by the second. Points near the diagonal are known to both;"
+        " points near an axis are known to one hand only."
+    ),
+    caption=(
+        "Near the diagonal: shared. Near an axis: private to one hand, without anyone"
+        " having asked for it."
+    ),
+)
 
 # %% [markdown]
 # Some dimensions belong more to one hand than to the other.
@@ -1051,9 +1216,11 @@ with torch.no_grad():
         added[name] = [kl(q, prior).mean(), kl(q, alone).mean()]
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this table", "code_prompt_hide": "Hide the code of this table"}
-table(f"Divergences of the joint encoder, nats, mean over n = {len(test)}", ["", "to the prior", "to the encoder of the first hand"], [
-    [name, *values] for name, values in added.items()
-])
+table(
+    f"Divergences of the joint encoder, nats, mean over n = {len(test)}",
+    ["", "to the prior", "to the encoder of the first hand"],
+    [[name, *values] for name, values in added.items()],
+)
 
 # %% [markdown]
 # JMVAE, which pays for the second column, keeps it small.
@@ -1174,11 +1341,18 @@ from mmvae_lite.results import write_result
 _ = write_result(
     "joint-encoders", profile, seed,
     {
-        "untrained-zeros-right-across": {"value": read_right(from_zeros), "n": len(test)},
+        "untrained-zeros-right-across": {
+            "value": read_right(from_zeros), "n": len(test)
+        },
         "judge-on-real-pictures": {"value": read_right(pairs["x2"]), "n": len(test)},
-        **{f"{name.lower()}-{key}": {"value": value, "n": len(test)} for name, values in results.items() for key, value in values.items()},
+        **{
+            f"{name.lower()}-{key}": {"value": value, "n": len(test)}
+            for name, values in results.items()
+            for key, value in values.items()
+        },
     },
-    data=data.description, stand_in=data.stand_in, device=device, minutes=sum(minutes.values()),
+    data=data.description, stand_in=data.stand_in, device=device,
+    minutes=sum(minutes.values()),
 )  # fmt: skip
 
 # %% [markdown]

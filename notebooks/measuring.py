@@ -136,8 +136,18 @@ print(f"the judge of real pictures is right with a share of {found['classifier']
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the plotting helpers", "code_prompt_hide": "Hide the plotting helpers"}
 from mmvae_lite.plotting import PALETTE, figure, legend, mosaic, show, table
 
-TRUTH = {"color": "#808080", "linewidth": 8, "alpha": 0.45, "linestyle": "-", "solid_capstyle": "round"}
-EXAMPLES = torch.cat([(test.classes == c).nonzero()[:3, 0] for c in range(10)]).reshape(10, 3).T.flatten()  # three rows of ten digits
+TRUTH = {
+    "color": "#808080",
+    "linewidth": 8,
+    "alpha": 0.45,
+    "linestyle": "-",
+    "solid_capstyle": "round",
+}
+EXAMPLES = (
+    torch.cat([(test.classes == c).nonzero()[:3, 0] for c in range(10)])
+    .reshape(10, 3)
+    .T.flatten()
+)  # three rows of ten digits
 
 
 def seen(rows):
@@ -164,9 +174,15 @@ def drawn_for(model, rows=EXAMPLES):
 fig, (top, bottom) = figure(5, 3.6, rows=2)
 picture(top, seen(EXAMPLES)["x1"], 10, "seen")
 picture(bottom, drawn_for(Stamps()), 10, "drawn")
-show(fig, alt="Above three rows of ten handwritten digits. Below what the stamps draw for them: in each column the same blurred mean "
-     "picture three times, whatever the handwriting.",
-     caption=f"Perfect by coherence, and of no use: ten pictures in all. {source}")
+show(
+    fig,
+    alt=(
+        "Above three rows of ten handwritten digits. Below what the stamps draw for"
+        " them: in each column the same blurred mean picture three times, whatever the"
+        " handwriting."
+    ),
+    caption=f"Perfect by coherence, and of no use: ten pictures in all. {source}",
+)
 
 # %% [markdown]
 # Ten blurred pictures, and a score that the trained model of this page does not reach.
@@ -354,10 +370,19 @@ for ax, (name, one) in zip(axes[1:], models.items()):
     truth.told = test.classes[ten]
     picture(ax, drawn_for(one, ten), 10, name)
 truth.told = test.classes
-show(fig, alt="Ten test digits, and below them what each generator draws. Truth and filing clerk show other pictures of the same digit, the "
-     "model slightly blurred ones, the stamps mean pictures, the copier sharp pictures of other digits, the whisperer pictures of "
-     "wrong digits on a mottled ground.",
-     caption="One row for each generator. The whisperer's digits are all wrong by five, and one judge reads most of them as right.")
+show(
+    fig,
+    alt=(
+        "Ten test digits, and below them what each generator draws. Truth and filing"
+        " clerk show other pictures of the same digit, the model slightly blurred ones,"
+        " the stamps mean pictures, the copier sharp pictures of other digits, the"
+        " whisperer pictures of wrong digits on a mottled ground."
+    ),
+    caption=(
+        "One row for each generator. The whisperer's digits are all wrong by five, and"
+        " one judge reads most of them as right."
+    ),
+)
 
 # %% [markdown]
 # The spread exposes the stamps.
@@ -427,15 +452,34 @@ with warnings.catch_warnings():
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 fig, ax = figure(5, 3.2)
-ax.plot(sizes, [sum(v) / len(v) for v in floor], color=PALETTE[0], linestyle="-", label="mean of eight splits")
+ax.plot(
+    sizes, [sum(v) / len(v) for v in floor], color=PALETTE[0], linestyle="-",
+    label="mean of eight splits",
+)
 for n, values in zip(sizes, floor):
-    ax.plot([n] * len(values), values, color=PALETTE[0], marker="o", linestyle="none", markersize=3.5, alpha=0.6)
-ax.set(xscale="log", yscale="log", xlabel="pictures on each side", ylabel="distance of real from real")
+    ax.plot(
+        [n] * len(values), values, color=PALETTE[0], marker="o", linestyle="none",
+        markersize=3.5, alpha=0.6,
+    )
+ax.set(
+    xscale="log", yscale="log", xlabel="pictures on each side",
+    ylabel="distance of real from real",
+)
 ax.set_xticks(sizes, sizes)
 ax.minorticks_off()
-show(fig, alt="The distance between two disjoint sets of real pictures against the size of the sets, both axes logarithmic. It falls "
-     "steadily with the number of pictures, roughly in proportion to one over it, and would be zero with infinitely many.",
-     caption="Fréchet distance on ten directions of grey-features. Real against real: all of this is bias.")
+show(
+    fig,
+    alt=(
+        "The distance between two disjoint sets of real pictures against the size of"
+        " the sets, both axes logarithmic. It falls steadily with the number of"
+        " pictures, roughly in proportion to one over it, and would be zero with"
+        " infinitely many."
+    ),
+    caption=(
+        "Fréchet distance on ten directions of grey-features. Real against real: all of"
+        " this is bias."
+    ),
+)
 
 # %% [markdown]
 # Compare distances at equal numbers of pictures only.
@@ -491,8 +535,14 @@ table(
 fig, (top, bottom) = figure(5, 1.7, rows=2)
 picture(top, pictures[:: len(pictures) // 10][:10], 10, "real")
 picture(bottom, models["impostor"].pictures[:10], 10, "impostor")
-show(fig, alt="Above ten real digits. Below ten pictures of speckled noise, in which no digit can be made out.",
-     caption="Both rows have nearly the same features. The lower one is noise.")
+show(
+    fig,
+    alt=(
+        "Above ten real digits. Below ten pictures of speckled noise, in which no digit"
+        " can be made out."
+    ),
+    caption="Both rows have nearly the same features. The lower one is noise.",
+)
 
 # %% [markdown]
 # Read the columns against each other.
@@ -730,14 +780,30 @@ if "impostor" not in scores:
 fig, ax = figure(5, 4)
 for i, name in enumerate(models):
     x, y = distances[name][0], scores[name]["value"]
-    ax.plot([x], [y], marker="osD^vPX"[i % 7], color=PALETTE[i % 6], linestyle="none", markersize=8, label=name)
+    ax.plot(
+        [x], [y], marker="osD^vPX"[i % 7], color=PALETTE[i % 6], linestyle="none",
+        markersize=8, label=name,
+    )
 ax.axhline(scores["truth"]["classifier"], color="#808080", linestyle=":", linewidth=1.2)
-ax.set(xlabel="Fréchet distance, lower is better", ylabel="coherence", xscale="log", ylim=(-0.02, 1.05))
+ax.set(
+    xlabel="Fréchet distance, lower is better", ylabel="coherence", xscale="log",
+    ylim=(-0.02, 1.05),
+)
 legend(fig, ax, columns=3)
-show(fig, alt="Coherence against Fréchet distance for seven generators. The truth and the filing clerk share the best corner. The stamps and "
-     "the whisperer are as coherent with far larger distances. The copier and the impostor have small distances and a coherence near one "
-     "in ten. The honest model lies between them, worse than several cheats in either measure.",
-     caption="Seven generators, two measures. The dotted line is the judge's own accuracy. The honest model is beaten by a cheat on every axis.")
+show(
+    fig,
+    alt=(
+        "Coherence against Fréchet distance for seven generators. The truth and the"
+        " filing clerk share the best corner. The stamps and the whisperer are as"
+        " coherent with far larger distances. The copier and the impostor have small"
+        " distances and a coherence near one in ten. The honest model lies between"
+        " them, worse than several cheats in either measure."
+    ),
+    caption=(
+        "Seven generators, two measures. The dotted line is the judge's own accuracy."
+        " The honest model is beaten by a cheat on every axis."
+    ),
+)
 
 # %% [markdown]
 # On each axis alone some cheat beats the model.

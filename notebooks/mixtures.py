@@ -133,9 +133,15 @@ fig, axes = figure(5.6, 2.5, rows=3)
 strip(axes[0], SHOWN["digit"], "digit")
 strip(axes[1], raw.test.take(EXAMPLES)["street"], "house number")
 strip(axes[2], SHOWN["street"], "made plain")
-show(fig, alt="Ten test pairs, one for each digit: a handwritten digit, a coloured house number with the same digit in its middle and parts of its "
-     "neighbours at the sides, and the house number made plain, bright on dark.",
-     caption=f"One test pair for each digit. {source}")
+show(
+    fig,
+    alt=(
+        "Ten test pairs, one for each digit: a handwritten digit, a coloured house"
+        " number with the same digit in its middle and parts of its neighbours at the"
+        " sides, and the house number made plain, bright on dark."
+    ),
+    caption=f"One test pair for each digit. {source}",
+)
 
 # %%
 def networks(head):
@@ -204,21 +210,28 @@ TITLE = {"digit": "digit", "street": "house number"}
 
 @torch.no_grad()
 def show_crossings(model, alt, sample=False):
-    """For each sense: what it is shown, what is rebuilt from it, and what the other sense makes of it."""
+    """For each sense: what is shown, rebuilt, and made of it by the other sense."""
     g = torch.Generator().manual_seed(seed)
     fig, axes = figure(5.6, 5.0, rows=6)
     for three, m in zip((axes[:3], axes[3:]), OTHER):
         shown = {m: SHOWN[m]}
         strip(three[0], shown[m], f"{TITLE[m]} shown")
         strip(three[1], model.translate(shown, m), "rebuilt")
-        strip(three[2], model.translate(shown, OTHER[m], sample=sample, generator=g), f"as {TITLE[OTHER[m]]}")
-    show(fig, alt=alt, caption=f"{'Crossed by draws' if sample else 'At posterior means'}. {source}")
+        strip(
+            three[2], model.translate(shown, OTHER[m], sample=sample, generator=g),
+            f"as {TITLE[OTHER[m]]}",
+        )
+    show(
+        fig, alt=alt,
+        caption=f"{'Crossed by draws' if sample else 'At posterior means'}. {source}",
+    )
 
 
 show_crossings(
     joint_product,
-    "Two blocks of three rows. A handwritten digit is shown, rebuilt, and drawn as a house number; then a house number is shown, rebuilt, and drawn as a "
-    "handwritten digit. The crossed rows do not show the digits of the rows above them.",
+    "Two blocks of three rows. A handwritten digit is shown, rebuilt, and drawn as a"
+    " house number; then a house number is shown, rebuilt, and drawn as a handwritten"
+    " digit. The crossed rows do not show the digits of the rows above them.",
 )
 
 # %% [markdown]
@@ -310,16 +323,33 @@ assert min(scores["mixture"]) >= floor
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 fig, ax = figure(5, 3.8)
-ax.plot(kappas, scores["product with prior"], color=PALETTE[0], label="product with prior")
+ax.plot(
+    kappas, scores["product with prior"], color=PALETTE[0], label="product with prior"
+)
 ax.plot(kappas, scores["mixture"], color=PALETTE[1], linestyle="--", label="mixture")
-ax.axhline(truth.log_prob(z).mean().item(), color="#808080", linewidth=1, label="exact posterior")
-ax.axhline(floor, color=PALETTE[1], linewidth=1, linestyle=":", label="floor of the mixture")
+ax.axhline(
+    truth.log_prob(z).mean().item(), color="#808080", linewidth=1,
+    label="exact posterior",
+)
+ax.axhline(
+    floor, color=PALETTE[1], linewidth=1, linestyle=":", label="floor of the mixture"
+)
 ax.axvline(1, color="#808080", linewidth=1, linestyle=":")
-ax.set(xscale="log", ylim=(-4, 0.2), xlabel="factor κ on the variance of expert 1", ylabel="log-density of the true latent")
+ax.set(
+    xscale="log", ylim=(-4, 0.2), xlabel="factor κ on the variance of expert 1",
+    ylabel="log-density of the true latent",
+)
 legend(fig, ax)
-show(fig, alt="Mean log-density of the true latent against the factor on one expert's variance. The product touches the exact posterior at factor one and falls "
-     "without end to the left. The mixture lies below it around one, falls a little to the left, and stays above a dotted floor.",
-     caption="LG3 with all three senses. Left of one, expert 1 is overconfident.")
+show(
+    fig,
+    alt=(
+        "Mean log-density of the true latent against the factor on one expert's"
+        " variance. The product touches the exact posterior at factor one and falls"
+        " without end to the left. The mixture lies below it around one, falls a little"
+        " to the left, and stays above a dotted floor."
+    ),
+    caption="LG3 with all three senses. Left of one, expert 1 is overconfident.",
+)
 
 # %% [markdown]
 # At $\kappa=1$ the experts are honest, and the product is the exact posterior.
@@ -404,8 +434,18 @@ def medians(part):
 fig, axes = figure(5.6, 1.7, rows=2)
 strip(axes[0], medians(raw.train), "in colour")
 strip(axes[1], medians(train), "made plain")
-show(fig, alt="Pixelwise medians of three hundred house numbers of each digit. In colour all ten are nearly the same brownish grey, without a digit. Made plain, "
-     "each is a blurred but readable digit.", caption="The best single answer to 'which house number goes with this digit', under a Laplace likelihood with one draw.")
+show(
+    fig,
+    alt=(
+        "Pixelwise medians of three hundred house numbers of each digit. In colour all"
+        " ten are nearly the same brownish grey, without a digit. Made plain, each is a"
+        " blurred but readable digit."
+    ),
+    caption=(
+        "The best single answer to 'which house number goes with this digit', under a"
+        " Laplace likelihood with one draw."
+    ),
+)
 
 # %% [markdown]
 # In colour the answer is mud: dark on bright and bright on dark cancel.
@@ -511,8 +551,9 @@ mmvae = trained(mixture_model())
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 show_crossings(
     mmvae,
-    "Two blocks of three rows, as before, for the trained mixture. Most digits come back; drawn as a house number, a digit is a soft but mostly readable number; a "
-    "house number drawn as a digit mostly shows the right one.",
+    "Two blocks of three rows, as before, for the trained mixture. Most digits come"
+    " back; drawn as a house number, a digit is a soft but mostly readable number; a"
+    " house number drawn as a digit mostly shows the right one.",
 )
 
 # %% [markdown]
@@ -528,8 +569,15 @@ fig, axes = figure(5.6, 3.0, rows=4)
 for row in range(2):
     for ax, m in zip(axes[2 * row : 2 * row + 2], OTHER):
         strip(ax, invented[m][12 * row : 12 * (row + 1)], TITLE[m])
-show(fig, alt="Twenty-four pairs drawn from the prior, in two blocks. Some pairs show the same digit twice; many handwritten pictures lie between two digits, and "
-     "house numbers are soft.", caption=f"Each column of a block is one draw of the prior. {source}")
+show(
+    fig,
+    alt=(
+        "Twenty-four pairs drawn from the prior, in two blocks. Some pairs show the"
+        " same digit twice; many handwritten pictures lie between two digits, and house"
+        " numbers are soft."
+    ),
+    caption=f"Each column of a block is one draw of the prior. {source}",
+)
 
 # %% [markdown]
 # Where the prior lies between two digits the pictures do too, and nothing in the objective makes both decoders say the same there.
@@ -635,10 +683,18 @@ def show_all(shown, to, alt):
     show(fig, alt=alt, caption=f"Each row is one model. At posterior means. {source}")
 
 
-show_all("street", "digit", "Ten house numbers, and below them the handwritten digits that four models make of them. Both mixtures show mostly the right digits; the "
-         "product on the joint bound shows digits that have little to do with the numbers above.")
-show_all("digit", "street", "Ten handwritten digits, and below them the house numbers that four models make of them. Both mixtures show soft, centred numbers of "
-         "about the right shape; the products show others.")
+show_all(
+    "street", "digit",
+    "Ten house numbers, and below them the handwritten digits that four models make of"
+    " them. Both mixtures show mostly the right digits; the product on the joint bound"
+    " shows digits that have little to do with the numbers above.",
+)
+show_all(
+    "digit", "street",
+    "Ten handwritten digits, and below them the house numbers that four models make of"
+    " them. Both mixtures show soft, centred numbers of about the right shape; the"
+    " products show others.",
+)
 
 # %% [markdown]
 # Only the posterior differs between the first three rows, and in our run the mixture crosses best in both directions, and by far.
@@ -689,18 +745,34 @@ print("geometric mean over dimensions")
 apart = expert_divergences(mmvae, test.take(slice(None)))
 order = (apart["digit"] + apart["street"]).argsort(descending=True)
 fig, ax = figure(5.2, 3)
-BARS = {"digit": ("digit's expert from the prior", PALETTE[0]), "street": ("house number's expert from the prior", PALETTE[1]),
-        "digit | street": ("the two experts from each other", PALETTE[3])}
+BARS = {
+    "digit": ("digit's expert from the prior", PALETTE[0]),
+    "street": ("house number's expert from the prior", PALETTE[1]),
+    "digit | street": ("the two experts from each other", PALETTE[3]),
+}
 for k, (key, (label, color)) in enumerate(BARS.items()):
-    ax.bar(torch.arange(LATENT) + 0.27 * (k - 1), apart[key][order], 0.25, color=color, label=label, hatch=("", "//", "..")[k], edgecolor="white")
+    ax.bar(
+        torch.arange(LATENT) + 0.27 * (k - 1), apart[key][order], 0.25, color=color,
+        label=label, hatch=("", "//", "..")[k], edgecolor="white",
+    )
 ax.set(xlabel="dimension", ylabel="nats", yscale="log", xticks=range(LATENT))
 ax.set_yticks([1, 3, 10, 30], ["1", "3", "10", "30"])
 ax.minorticks_off()
 ax.set_xticklabels([f"z{int(d)}" for d in order])
 legend(fig, ax, columns=1)
-show(fig, alt="Three bars for each of ten dimensions: how far the digit's expert is from the prior, how far the house number's, and how far the two are from each other. "
-     "All dimensions are used; some more by one expert, some more by the other. The two experts are further from each other than from the prior in every one.",
-     caption=f"Mean divergences over {len(test)} test pairs, sorted by the sum of the first two. Logarithmic axis.")
+show(
+    fig,
+    alt=(
+        "Three bars for each of ten dimensions: how far the digit's expert is from the"
+        " prior, how far the house number's, and how far the two are from each other."
+        " All dimensions are used; some more by one expert, some more by the other. The"
+        " two experts are further from each other than from the prior in every one."
+    ),
+    caption=(
+        f"Mean divergences over {len(test)} test pairs, sorted by the sum of the first"
+        " two. Logarithmic axis."
+    ),
+)
 
 # %% [markdown]
 # In our run no dimension belongs to one sense alone, and the third bar is the tallest everywhere.
@@ -727,8 +799,18 @@ for k, (what, d) in enumerate(pick.items()):
         moved = mmvae.traverse({"shared": one}, int(d), values)
     strip(axes[2 * k], moved["digit"], f"z{int(d)}: {what}")
     strip(axes[2 * k + 1], moved["street"], "")
-show(fig, alt="Three dimensions are moved one at a time from five prior standard deviations below to five above the posterior mean of a handwritten three; for each, "
-     "a row of digits and a row of house numbers shows what changes.", caption="Moved by up to five prior standard deviations around the posterior mean of a test digit.")
+show(
+    fig,
+    alt=(
+        "Three dimensions are moved one at a time from five prior standard deviations"
+        " below to five above the posterior mean of a handwritten three; for each, a"
+        " row of digits and a row of house numbers shows what changes."
+    ),
+    caption=(
+        "Moved by up to five prior standard deviations around the posterior mean of a"
+        " test digit."
+    ),
+)
 
 # %% [markdown]
 # ### Walk through it

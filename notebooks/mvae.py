@@ -126,7 +126,9 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgba
 
 from mmvae_lite.plotting import PALETTE, figure, legend, mosaic, show
 
-BLUES = LinearSegmentedColormap.from_list("blues", [to_rgba(PALETTE[0], a) for a in (0, 1)])
+BLUES = LinearSegmentedColormap.from_list(
+    "blues", [to_rgba(PALETTE[0], a) for a in (0, 1)]
+)
 ONE_HOT = torch.eye(10)
 EXAMPLES = torch.stack([(test.classes == c).nonzero()[0, 0] for c in range(10)])
 
@@ -145,7 +147,7 @@ def picture(ax, images, columns, **style):
 
 @torch.no_grad()
 def show_crossings(model, alt, draws=4):
-    """Columns are the ten digits: a test picture and its predicted label, then pictures drawn from the label."""
+    """For each digit: a test picture, its predicted label, pictures from the label."""
     images = test.images[EXAMPLES]
     named = model.translate({"image": images}, "label")
     wanted = {"label": ONE_HOT.repeat(draws, 1)}
@@ -180,9 +182,10 @@ print(f"  from the picture alone:         {accuracy(naive, test):.3f}")
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 show_crossings(
     naive,
-    "Ten columns, one for each digit. On top a test picture of the digit. In the middle the predicted probabilities of its "
-    "label, which should lie on the diagonal; many of them lie elsewhere. Below, four pictures drawn for each label alone: the "
-    "four are nearly alike, and some show another digit than the label says.",
+    "Ten columns, one for each digit. On top a test picture of the digit. In the middle"
+    " the predicted probabilities of its label, which should lie on the diagonal; many"
+    " of them lie elsewhere. Below, four pictures drawn for each label alone: the four"
+    " are nearly alike, and some show another digit than the label says.",
 )
 
 # %% [markdown]
@@ -360,13 +363,23 @@ fig, axes = figure(4.6, 6, rows=3, sharex=True)
 for ax, (name, terms) in zip(axes, CURVES.items()):
     for term in terms:
         label, color, dashes = LOOK[term.split("/")[0]]
-        ax.plot(range(1, epochs + 1), history[term], label=label, color=color, linestyle=dashes)
+        ax.plot(
+            range(1, epochs + 1), history[term], label=label, color=color,
+            linestyle=dashes,
+        )
     ax.set_ylabel(name)
 axes[2].set_xlabel("epoch")
 legend(fig, axes[2], columns=3)
-show(fig, alt="Three panels over the epochs, in nats. The reconstruction of the picture rises and levels off, the curves from both "
-     "and from the picture almost on top of each other. The reconstruction of the label rises to about zero. The divergence from "
-     "the prior grows; it is smallest for the label alone.", caption=f"Unweighted terms in nats, mean over the training items. {source}")
+show(
+    fig,
+    alt=(
+        "Three panels over the epochs, in nats. The reconstruction of the picture rises"
+        " and levels off, the curves from both and from the picture almost on top of"
+        " each other. The reconstruction of the label rises to about zero. The"
+        " divergence from the prior grows; it is smallest for the label alone."
+    ),
+    caption=f"Unweighted terms in nats, mean over the training items. {source}",
+)
 
 # %% [markdown]
 # The picture costs many nats and the label almost none, which is why the label has a weight $\lambda_m$ above one.
@@ -385,9 +398,15 @@ for ax, image, label in zip(axes.flat, invented["image"], invented["label"]):
     ax.imshow(image[0], cmap="gray", vmin=0, vmax=1)
     ax.set_title(int(label.argmax()), pad=2)
     ax.set_axis_off()
-show(fig, alt="Twenty-four digits drawn from the prior, each with the label that was generated with it. Most labels name the digit "
-     "below them. Some pictures lie between two digits, and there the label is one of the two or wrong.",
-     caption=f"Pictures and labels from one draw of the prior each. Trained on {source}")
+show(
+    fig,
+    alt=(
+        "Twenty-four digits drawn from the prior, each with the label that was"
+        " generated with it. Most labels name the digit below them. Some pictures lie"
+        " between two digits, and there the label is one of the two or wrong."
+    ),
+    caption=f"Pictures and labels from one draw of the prior each. Trained on {source}",
+)
 
 # %% [markdown]
 # ### What it can cross
@@ -397,9 +416,10 @@ show(fig, alt="Twenty-four digits drawn from the prior, each with the label that
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 show_crossings(
     model,
-    "Ten columns, one for each digit. On top a test picture of the digit. In the middle the predicted probabilities of its "
-    "label, most of them on the diagonal. Below, four pictures drawn for the label alone: most are readable digits of that label, "
-    "in different handwritings.",
+    "Ten columns, one for each digit. On top a test picture of the digit. In the middle"
+    " the predicted probabilities of its label, most of them on the diagonal. Below,"
+    " four pictures drawn for the label alone: most are readable digits of that label,"
+    " in different handwritings.",
 )
 
 # %%
@@ -417,19 +437,35 @@ print(f"  sub-sampled,       at a draw:             {accuracy(model, test, sampl
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 with torch.no_grad():
     named = model.translate({"image": test.images}, "label").argmax(-1)
-counts = torch.zeros(10, 10).index_put_((test.classes, named), torch.tensor(1.0), accumulate=True)
+counts = torch.zeros(10, 10).index_put_(
+    (test.classes, named), torch.tensor(1.0), accumulate=True
+)
 rates = counts / counts.sum(1, keepdim=True)
 fig, ax = figure(4.2, 4)
 ax.imshow(rates, cmap=BLUES, vmin=0, vmax=1)
 for i in range(10):
     for j in range(10):
         if counts[i, j]:
-            ax.text(j, i, int(counts[i, j]), ha="center", va="center", color="white" if rates[i, j] > 0.5 else None)
-ax.set(xticks=range(10), yticks=range(10), xlabel="label from the picture", ylabel="true label")
+            ax.text(
+                j, i, int(counts[i, j]), ha="center", va="center",
+                color="white" if rates[i, j] > 0.5 else None,
+            )
+ax.set(
+    xticks=range(10), yticks=range(10), xlabel="label from the picture",
+    ylabel="true label",
+)
 confused = counts.clone().fill_diagonal_(0).flatten().argmax().item()
-show(fig, alt="Confusion matrix of the label predicted from the picture alone, counts of test pictures, rows are true labels. "
-     f"Most counts lie on the diagonal; the most frequent mistake takes a {confused // 10} for a {confused % 10}.",
-     caption=f"Counts of test pictures, n = {len(test)}. Posterior mean. {data.description}.")
+show(
+    fig,
+    alt=(
+        "Confusion matrix of the label predicted from the picture alone, counts of"
+        " test pictures, rows are true labels. Most counts lie on the diagonal; the"
+        f" most frequent mistake takes a {confused // 10} for a {confused % 10}."
+    ),
+    caption=(
+        f"Counts of test pictures, n = {len(test)}. Posterior mean. {data.description}."
+    ),
+)
 
 # %% [markdown]
 # ## A map of two dimensions
@@ -455,13 +491,23 @@ fig, (upper, lower) = figure(4.3, 8, rows=2)
 upper.imshow(mosaic(decoded, side), extent=(0, 1, 0, 1), cmap="gray", vmin=0, vmax=1)
 for c in range(10):
     points = where[test.classes[:300] == c]
-    lower.scatter(*points.T, marker=f"${c}$", color=PALETTE[c % 6], s=28, linewidths=0.3)
+    lower.scatter(
+        *points.T, marker=f"${c}$", color=PALETTE[c % 6], s=28, linewidths=0.3
+    )
 lower.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
 for ax in (upper, lower):
     ax.set(xlabel="prior quantile of $z_0$", ylabel="prior quantile of $z_1$")
-show(fig, alt="Two square panels with the same axes. Above, a grid of decoded pictures in which digits change smoothly into one another. "
-     "Below, the posterior means of test pictures printed as their labels: each digit has its own region, in the place where the "
-     "upper panel draws it, and regions touch and mix at their borders.", caption=f"{source}")
+show(
+    fig,
+    alt=(
+        "Two square panels with the same axes. Above, a grid of decoded pictures in"
+        " which digits change smoothly into one another. Below, the posterior means of"
+        " test pictures printed as their labels: each digit has its own region, in the"
+        " place where the upper panel draws it, and regions touch and mix at their"
+        " borders."
+    ),
+    caption=f"{source}",
+)
 
 # %% [markdown]
 # Each digit has a territory, and between two territories lie pictures of neither.
@@ -489,19 +535,29 @@ fig = go.Figure()
 for c in range(10):
     mine = points[(test.classes[:shown] == c).numpy()]
     fig.add_scatter3d(
-        x=mine[:, 0].tolist(), y=mine[:, 1].tolist(), z=mine[:, 2].tolist(), name=str(c), mode="markers",
+        x=mine[:, 0].tolist(), y=mine[:, 1].tolist(), z=mine[:, 2].tolist(),
+        name=str(c), mode="markers",
         marker={"size": 4, "symbol": SYMBOLS[c % 5], "color": PALETTE[c % 6]},
     )
 axis = {"showbackground": False, "gridcolor": "#808080", "zerolinecolor": "#808080"}
 fig.update_layout(
-    height=460, margin={"l": 0, "r": 0, "t": 0, "b": 0}, template="none", legend={"title": {"text": "digit"}, "itemsizing": "constant"},
+    height=460, margin={"l": 0, "r": 0, "t": 0, "b": 0}, template="none",
+    legend={"title": {"text": "digit"}, "itemsizing": "constant"},
     scene={
-        "xaxis": {"title": {"text": "first"}, **axis}, "yaxis": {"title": {"text": "second"}, **axis},
-        "zaxis": {"title": {"text": "third"}, **axis}, "camera": {"eye": {"x": 1.3, "y": 1.3, "z": 0.9}},
+        "xaxis": {"title": {"text": "first"}, **axis},
+        "yaxis": {"title": {"text": "second"}, **axis},
+        "zaxis": {"title": {"text": "third"}, **axis},
+        "camera": {"eye": {"x": 1.3, "y": 1.3, "z": 0.9}},
     },
 )
-show(fig, alt="Posterior means of four hundred test pictures in three dimensions, one colour and symbol for each digit. The digits "
-     "form ten clouds around the origin that lie side by side, with some mixing where they touch.")
+show(
+    fig,
+    alt=(
+        "Posterior means of four hundred test pictures in three dimensions, one colour"
+        " and symbol for each digit. The digits form ten clouds around the origin that"
+        " lie side by side, with some mixing where they touch."
+    ),
+)
 
 # %% [markdown]
 # ## Walk through it
@@ -593,7 +649,11 @@ from mmvae_lite.results import RECORDED, read_result
 
 LINES = {
     "label-from-both": ("label, from picture and label", PALETTE[2], ":"),
-    "label-by-neighbours-in-latent": ("label, read from the picture's latent by neighbours", PALETTE[4], "-."),
+    "label-by-neighbours-in-latent": (
+        "label, read from the picture's latent by neighbours",
+        PALETTE[4],
+        "-.",
+    ),
     "label-from-image": ("label, from the picture", PALETTE[0], "-"),
     "image-from-label": ("picture, from the label", PALETTE[1], "--"),
 }
@@ -601,8 +661,16 @@ LINES = {
 
 def sweep(name):
     """latent size -> results of all seeds."""
-    known = sorted({int(p.name.rpartition("-")[2]) for p in RECORDED.glob(f"mvae-{name}-latent-*")})
-    found = {D: [read_result(p) for p in sorted((RECORDED / f"mvae-{name}-latent-{D}").glob("lite-*.json"))] for D in known}
+    known = sorted(
+        {int(p.name.rpartition("-")[2]) for p in RECORDED.glob(f"mvae-{name}-latent-*")}
+    )
+    found = {
+        D: [
+            read_result(p)
+            for p in sorted((RECORDED / f"mvae-{name}-latent-{D}").glob("lite-*.json"))
+        ]
+        for D in known
+    }
     return {D: runs for D, runs in found.items() if runs}
 
 
@@ -610,19 +678,38 @@ def show_sweep(name):
     runs = sweep(name)
     fig, ax = figure(4.6, 4.6)
     for metric, (label, color, dashes) in LINES.items():
-        values = {D: [r["metrics"][metric]["value"] for r in rs] for D, rs in runs.items()}
-        ax.plot(list(values), [sum(v) / len(v) for v in values.values()], label=label, color=color, linestyle=dashes)
+        values = {
+            D: [r["metrics"][metric]["value"] for r in rs] for D, rs in runs.items()
+        }
+        ax.plot(
+            list(values), [sum(v) / len(v) for v in values.values()], label=label,
+            color=color, linestyle=dashes,
+        )
         for D, v in values.items():
             ax.plot([D] * len(v), v, "o", color=color, markersize=4, alpha=0.7)
-    ax.set(xlabel="latent dimensions", ylabel="share that is right", ylim=(0, 1.03), xscale="log")
+    ax.set(
+        xlabel="latent dimensions", ylabel="share that is right", ylim=(0, 1.03),
+        xscale="log",
+    )
     ax.set_xticks(list(runs), list(runs), minor=False)
     ax.minorticks_off()
     legend(fig, ax, columns=1)
     one = next(iter(runs.values()))[0]
-    show(fig, alt=f"Shares that are right against the number of latent dimensions, on {one['data']['name']}. The label from both "
-         "modalities and, from four dimensions on, the label read off by neighbours stay high. The label from the picture alone and the "
-         "picture from the label alone do well in every run with four dimensions; with more, the seeds scatter and some fall far below.",
-         caption=f"{one['data']['name']}. A dot is a seed, a line the mean of seeds. Precomputed.")
+    show(
+        fig,
+        alt=(
+            "Shares that are right against the number of latent dimensions, on"
+            f" {one['data']['name']}. The label from both modalities and, from four"
+            " dimensions on, the label read off by neighbours stay high. The label"
+            " from the picture alone and the picture from the label alone do well in"
+            " every run with four dimensions; with more, the seeds scatter and some"
+            " fall far below."
+        ),
+        caption=(
+            f"{one['data']['name']}. A dot is a seed, a line the mean of seeds."
+            " Precomputed."
+        ),
+    )
 
 
 available = [name for name in ("digits", "mnist") if len(sweep(name)) > 1]
@@ -702,24 +789,48 @@ if "digits" in available:
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 def show_room(name):
-    """Every recorded run: how far the label outvotes the picture, and how well the picture finds the label."""
+    """Every recorded run: how far the label outvotes the picture.
+
+    And how well the picture finds the label.
+    """
     runs = sweep(name)
     fig, ax = figure(4.6, 3.8)
     for i, (D, rs) in enumerate(runs.items()):
         found = [{k: m["value"] for k, m in r["metrics"].items()} for r in rs]
-        across = [m["label-precision-there"] / m["image-precision-there"] for m in found]
+        across = [
+            m["label-precision-there"] / m["image-precision-there"] for m in found
+        ]
         up = [m["label-from-image"] for m in found]
-        ax.plot(across, up, "osD^v"[i % 5], color=PALETTE[i % 6], linestyle="none", label=f"$D_z$ = {D}")
+        ax.plot(
+            across, up, "osD^v"[i % 5], color=PALETTE[i % 6], linestyle="none",
+            label=f"$D_z$ = {D}",
+        )
     ax.axvline(1, color="#808080", linewidth=1, linestyle=":")
-    ax.set(xlabel="votes of the label for one of the picture", ylabel="right labels from the picture", ylim=(0, 1.03), xscale="log")
-    ticks = [t for t in (0.2, 0.5, 1, 2, 5, 10) if min(ax.get_xlim()) <= t <= max(ax.get_xlim())]
+    ax.set(
+        xlabel="votes of the label for one of the picture",
+        ylabel="right labels from the picture", ylim=(0, 1.03), xscale="log",
+    )
+    ticks = [
+        t
+        for t in (0.2, 0.5, 1, 2, 5, 10)
+        if min(ax.get_xlim()) <= t <= max(ax.get_xlim())
+    ]
     ax.set_xticks(ticks, ticks)
     ax.minorticks_off()
     legend(fig, ax, columns=3)
     one = next(iter(runs.values()))[0]
-    show(fig, alt=f"Each point is one run on {one['data']['name']}: the share of right labels from the picture against the ratio "
-         "of the two precisions where the label's expert is most precise. Runs in which the label outvotes the picture tend to lie low.",
-         caption=f"{one['data']['name']}. One point for each size and seed. Precomputed.")
+    show(
+        fig,
+        alt=(
+            f"Each point is one run on {one['data']['name']}: the share of right labels"
+            " from the picture against the ratio of the two precisions where the"
+            " label's expert is most precise. Runs in which the label outvotes the"
+            " picture tend to lie low."
+        ),
+        caption=(
+            f"{one['data']['name']}. One point for each size and seed. Precomputed."
+        ),
+    )
 
 
 for name in available:

@@ -100,7 +100,10 @@ BOTH = ("speech", "image")
 
 
 def drawn(ax, items, columns, gap=2):
-    """Pictures [n, 1, 28, 28] or spectra [n, 100, 80] side by side, row by row; low frequencies are at the bottom."""
+    """Pictures [n, 1, 28, 28] or spectra [n, 100, 80] side by side, row by row.
+
+    Low frequencies are at the bottom.
+    """
     x = items[:, 0] if items.ndim == 4 else ((items.mT.flip(-2) + 0.8) / 3.4)
     x = torch.nn.functional.pad(x.clamp(0, 1), (0, gap, 0, gap), value=0.5)
     x = x.unflatten(0, (-1, columns)).transpose(1, 2).flatten(2, 3).flatten(0, 1)
@@ -148,8 +151,12 @@ one_latent, *_ = trained(
 SHOWN_DIGIT, SHOWN = 7, 6
 mine = (test.classes == SHOWN_DIGIT).nonzero()[:, 0]
 speakers = test.facts["speaker"][mine]
-distinct = [int(mine[(speakers == s).nonzero()[0, 0]]) for s in speakers.unique().tolist()]
-rows = torch.tensor((distinct + [int(i) for i in mine if int(i) not in distinct])[:SHOWN])
+distinct = [
+    int(mine[(speakers == s).nonzero()[0, 0]]) for s in speakers.unique().tolist()
+]
+rows = torch.tensor(
+    (distinct + [int(i) for i in mine if int(i) not in distinct])[:SHOWN]
+)
 items = test.take(rows)
 
 fig, axes = figure(5.4, 5.2, rows=6, height_ratios=[0.8, 0.8, 1, 1, 1, 0.8])
@@ -158,13 +165,30 @@ with torch.no_grad():
         latents = {"shared": one_latent.posterior({given: items[given]})["shared"].mean}
         made = one_latent.decode(latents)
         other = "image" if given == "speech" else "speech"
-        for ax, shown, name in zip(axes[start : start + 3], (items[given], made[given], made[other]), (f"{given}, real", f"{given}, decoded", f"{other}, decoded")):
+        for ax, shown, name in zip(
+            axes[start : start + 3], (items[given], made[given], made[other]),
+            (f"{given}, real", f"{given}, decoded", f"{other}, decoded"),
+        ):
             drawn(ax, shown, SHOWN, gap=2 if shown.ndim == 4 else 6)
-            ax.set_ylabel(name.replace(", ", ",\n"), rotation=0, ha="right", va="center")
-show(fig, alt=f"Six rows of six items, all of the digit {SHOWN_DIGIT}. Above, spoken digits of different voices, decoded again: they differ. Below them, pictures decoded from the same "
-     "latents: blurred and much alike. Then six written digits, decoded again: they differ. Under them, spectra decoded from the same latents, all nearly alike.",
-     caption=f"One latent for both senses. Top three rows: what was said, decoded as speech and as a picture. Bottom three: what was written, decoded as a picture and as speech. "
-             f"The sense that was not given changes less from column to column, most clearly in the last row. Data: {data.description}.")
+            ax.set_ylabel(
+                name.replace(", ", ",\n"), rotation=0, ha="right", va="center"
+            )
+show(
+    fig,
+    alt=(
+        f"Six rows of six items, all of the digit {SHOWN_DIGIT}. Above, spoken digits"
+        " of different voices, decoded again: they differ. Below them, pictures"
+        " decoded from the same latents: blurred and much alike. Then six written"
+        " digits, decoded again: they differ. Under them, spectra decoded from the"
+        " same latents, all nearly alike."
+    ),
+    caption=(
+        "One latent for both senses. Top three rows: what was said, decoded as speech"
+        " and as a picture. Bottom three: what was written, decoded as a picture and"
+        " as speech. The sense that was not given changes less from column to column,"
+        f" most clearly in the last row. Data: {data.description}."
+    ),
+)
 
 # %% [markdown]
 # Begin with the lower half.
@@ -242,7 +266,14 @@ table("Variance within a digit, as a share of that of real items",
 PLACES = {"z¹": (0, 2), "zˢ": (1, 2), "z²": (2, 2), "x₁": (0.5, 0.6), "x₂": (1.5, 0.6)}
 GRAPHS = {
     "generation, p": [("z¹", "x₁"), ("zˢ", "x₁"), ("zˢ", "x₂"), ("z²", "x₂")],
-    "from both, q": [("x₁", "z¹"), ("x₁", "zˢ"), ("x₁", "z²"), ("x₂", "z¹"), ("x₂", "zˢ"), ("x₂", "z²")],
+    "from both, q": [
+        ("x₁", "z¹"),
+        ("x₁", "zˢ"),
+        ("x₁", "z²"),
+        ("x₂", "z¹"),
+        ("x₂", "zˢ"),
+        ("x₂", "z²"),
+    ],
     "from x₁ alone, r": [("x₁", "z¹"), ("x₁", "zˢ")],
 }
 
@@ -254,19 +285,47 @@ def graph(ax, edges, title):
     used = {node for edge in edges for node in edge}
     for name, place in PLACES.items():
         faint = name not in used
-        ax.add_patch(Ellipse(place, 0.56, 0.56, facecolor=to_rgba(MUTED, 0.35) if name[0] == "x" and not faint else "none", edgecolor=MUTED, linewidth=1.5, linestyle=":" if faint else "-"))
+        ax.add_patch(
+            Ellipse(
+                place, 0.56, 0.56,
+                facecolor=(
+                    to_rgba(MUTED, 0.35) if name[0] == "x" and not faint else "none"
+                ),
+                edgecolor=MUTED, linewidth=1.5, linestyle=":" if faint else "-",
+            )
+        )
         ax.text(*place, name, ha="center", va="center")
     for a, b in edges:
-        ax.annotate("", PLACES[b], PLACES[a], arrowprops={"arrowstyle": "-|>", "color": PALETTE[0], "shrinkA": 12, "shrinkB": 12, "linewidth": 1.4})
+        ax.annotate(
+            "", PLACES[b], PLACES[a],
+            arrowprops={
+                "arrowstyle": "-|>",
+                "color": PALETTE[0],
+                "shrinkA": 12,
+                "shrinkB": 12,
+                "linewidth": 1.4,
+            },
+        )
 
 
 fig, axes = figure(5.4, 2.4, columns=3)
 for ax, (title, edges) in zip(axes, GRAPHS.items()):
     graph(ax, edges, title)
-show(fig, alt="Three graphs of the same five circles: style one, content and style two above, the observations one and two below. In the first, arrows run from style one "
-     "and content to observation one, and from content and style two to observation two. In the second, arrows run from both observations to all three latents. In the third, "
-     "arrows run from observation one to style one and content; style two and observation two are dotted.",
-     caption="Left, how the model makes data. Middle and right, how it reads them: with both senses at hand, and with one. What is dotted is not inferred.")
+show(
+    fig,
+    alt=(
+        "Three graphs of the same five circles: style one, content and style two above,"
+        " the observations one and two below. In the first, arrows run from style one"
+        " and content to observation one, and from content and style two to observation"
+        " two. In the second, arrows run from both observations to all three latents."
+        " In the third, arrows run from observation one to style one and content; style"
+        " two and observation two are dotted."
+    ),
+    caption=(
+        "Left, how the model makes data. Middle and right, how it reads them: with both"
+        " senses at hand, and with one. What is dotted is not inferred."
+    ),
+)
 
 # %% [markdown]
 # ### What the graph says
@@ -325,18 +384,34 @@ print("The style of the other sense has kept its prior, exactly.")
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 fig, axes = figure(5.4, 2.3, columns=3)
-DIVERGING = LinearSegmentedColormap.from_list("signs", [PALETTE[1], to_rgba("#ffffff", 0), PALETTE[0]])
+DIVERGING = LinearSegmentedColormap.from_list(
+    "signs", [PALETTE[1], to_rgba("#ffffff", 0), PALETTE[0]]
+)
 for ax, (name, (_, covariance)) in zip(axes, exact.items()):
     ax.imshow(covariance, cmap=DIVERGING, vmin=-1, vmax=1)
-    for (i, j), value in [((i, j), covariance[i, j].item()) for i in range(3) for j in range(3)]:
+    for (i, j), value in [
+        ((i, j), covariance[i, j].item()) for i in range(3) for j in range(3)
+    ]:
         ax.text(j, i, f"{value:.2f}", ha="center", va="center")
     names = ("zˢ", "z¹", "z²")
     ax.set(title=name, xticks=range(3), yticks=range(3))
     ax.set_xticks(range(3), names)
     ax.set_yticks(range(3), names)
-show(fig, alt="Three tables of three by three covariances in the order content, style one, style two. From the first observation the row of style two is nought, nought, one. From the second "
-     "observation the row of style one is nought, one, nought. From both, no entry is nought: content and style one have a negative covariance, and the two styles a covariance too.",
-     caption="Exact posterior covariances in the solvable world. From one sense, the row of the other style is that of the prior. From both, everything is tied to everything.")
+show(
+    fig,
+    alt=(
+        "Three tables of three by three covariances in the order content, style one,"
+        " style two. From the first observation the row of style two is nought, nought,"
+        " one. From the second observation the row of style one is nought, one, nought."
+        " From both, no entry is nought: content and style one have a negative"
+        " covariance, and the two styles a covariance too."
+    ),
+    caption=(
+        "Exact posterior covariances in the solvable world. From one sense, the row of"
+        " the other style is that of the prior. From both, everything is tied to"
+        " everything."
+    ),
+)
 
 # %% [markdown]
 # Look at the right panel too.
@@ -661,16 +736,39 @@ top.plot(d, d * bell, color=PALETTE[1], linestyle="--", label="its slope")
 top.set(xlabel="distance of two means", ylim=(0, 1.05))
 top.legend(loc="upper right")
 lack = 0.5 - bell[None, :] + bell[:, None]  # rows: negative, columns: positive
-bottom.contourf(d, d, lack.clamp_min(0), levels=[0, 1e-9, 0.25, 0.5, 0.75, 1, 1.25, 1.5], colors=[to_rgba(MUTED, 0.05), *(to_rgba(PALETTE[0], 0.1 + 0.12 * i) for i in range(6))])
+bottom.contourf(
+    d, d, lack.clamp_min(0), levels=[0, 1e-9, 0.25, 0.5, 0.75, 1, 1.25, 1.5],
+    colors=[
+        to_rgba(MUTED, 0.05),
+        *(to_rgba(PALETTE[0], 0.1 + 0.12 * i) for i in range(6)),
+    ],
+)
 bottom.contour(d, d, lack, levels=[0], colors=[PALETTE[1]], linewidths=2)
 bottom.text(0.58, 3.6, "shut", ha="center", va="center")
-bottom.text(3.6, 4.2, "loss ½, and both\nslopes nearly nought", ha="center", va="center")
+bottom.text(
+    3.6, 4.2, "loss ½, and both\nslopes nearly nought", ha="center", va="center"
+)
 bottom.text(3.3, 0.5, "the negative is nearer", ha="center", va="center")
-bottom.set(xlabel="distance to the partner", ylabel="distance to the negative", aspect="equal")
-show(fig, alt="Above, similarity against distance, a bell that falls from one at nought to almost nothing at three, and its slope, which rises from nought to a top at distance one and falls again. "
-     "Below, the loss of one pair over the distance to the partner and to the negative: it is nought in a strip on the left where the partner is near and the negative far, a half in a wide "
-     "plateau where both are far, and up to three halves at the lower right where only the negative is near.",
-     caption="Above, the bell and its slope. Below, the loss of one pair. Left of the orange line the hinge is shut. In the upper right, where both are far away, there is loss and nobody feels it.")
+bottom.set(
+    xlabel="distance to the partner", ylabel="distance to the negative", aspect="equal"
+)
+show(
+    fig,
+    alt=(
+        "Above, similarity against distance, a bell that falls from one at nought to"
+        " almost nothing at three, and its slope, which rises from nought to a top at"
+        " distance one and falls again. Below, the loss of one pair over the distance"
+        " to the partner and to the negative: it is nought in a strip on the left where"
+        " the partner is near and the negative far, a half in a wide plateau where both"
+        " are far, and up to three halves at the lower right where only the negative is"
+        " near."
+    ),
+    caption=(
+        "Above, the bell and its slope. Below, the loss of one pair. Left of the orange"
+        " line the hinge is shut. In the upper right, where both are far away, there is"
+        " loss and nobody feels it."
+    ),
+)
 
 # %% [markdown]
 # Three places to remember.
@@ -733,8 +831,18 @@ drawn(axes[0], items["speech"], 5, gap=6)
 drawn(axes[1], items["image"], 5, gap=6)
 axes[0].set_ylabel("said")
 axes[1].set_ylabel("written")
-show(fig, alt="Five pairs. Above, spectrograms of spoken digits: bright stripes on a dark ground, time to the right, frequency upwards, silence at the end. Below, a written picture of the same digit.",
-     caption=f"Pairs of the digits 0, 3, 5, 7 and 8. Speech is the logarithm of energy in 80 bands, 100 frames of a hundredth of a second each. Data: {data.description}.")
+show(
+    fig,
+    alt=(
+        "Five pairs. Above, spectrograms of spoken digits: bright stripes on a dark"
+        " ground, time to the right, frequency upwards, silence at the end. Below, a"
+        " written picture of the same digit."
+    ),
+    caption=(
+        "Pairs of the digits 0, 3, 5, 7 and 8. Speech is the logarithm of energy in 80"
+        f" bands, 100 frames of a hundredth of a second each. Data: {data.description}."
+    ),
+)
 
 # %% [markdown]
 # A spoken digit is a picture too, of time and pitch.
@@ -762,17 +870,36 @@ without, *_ = trained(build(alpha_cm=0.0), sizes["steps"])
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 fig, axes = figure(4.8, 4.6, rows=2, sharex=True)
 epochs = range(1, len(history["loss"]) + 1)
-for i, (term, name) in enumerate((("kl/shared", "content"), ("kl/private/speech", "style of speech"), ("kl/private/image", "style of image"))):
-    axes[0].plot(epochs, history[term], color=PALETTE[i], linestyle=("-", "--", "-.")[i], label=name)
+for i, (term, name) in enumerate(
+    (
+        ("kl/shared", "content"),
+        ("kl/private/speech", "style of speech"),
+        ("kl/private/image", "style of image"),
+    )
+):
+    axes[0].plot(
+        epochs, history[term], color=PALETTE[i], linestyle=("-", "--", "-.")[i],
+        label=name,
+    )
 axes[0].set_ylabel("KL to the prior, nats")
 axes[1].plot(epochs, history["cm"], color=PALETTE[3], label="contrast CM")
 axes[1].axhline(-0.5, color=MUTED, linewidth=1, linestyle=":")
 axes[1].axhline(-0.5 * false, color=MUTED, linewidth=1, linestyle="--")
 axes[1].set(ylabel="contrast", xlabel="epoch", ylim=(-0.55, 0.02))
 legend(fig, axes[0], columns=3)
-show(fig, alt="Two panels over the epochs. Above, the divergences of content, style of speech and style of image from the prior in nats, all rising and levelling off. Below, the contrast, which begins near "
-     "minus a half, a dotted line, and climbs towards a dashed line close to nought.",
-     caption="Above, what each latent is used for. Below, the contrast between where all means coincide (dotted) and one spot for each digit (dashed).")
+show(
+    fig,
+    alt=(
+        "Two panels over the epochs. Above, the divergences of content, style of speech"
+        " and style of image from the prior in nats, all rising and levelling off."
+        " Below, the contrast, which begins near minus a half, a dotted line, and"
+        " climbs towards a dashed line close to nought."
+    ),
+    caption=(
+        "Above, what each latent is used for. Below, the contrast between where all"
+        " means coincide (dotted) and one spot for each digit (dashed)."
+    ),
+)
 
 # %% [markdown]
 # ## Is the content the digit, and nothing else?
@@ -818,14 +945,24 @@ found_jmvae = {m: pure(z) for m, z in jmvae_codes.items()}
 chance = found["shared", "speech"]["random"]
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this table", "code_prompt_hide": "Hide the code of this table"}
-table(f"Purity of ten clusters, {len(test)} test items", ["", "from speech", "from image"], [
-    ["one latent for all (JMVAE)", *(found_jmvae[m]["value"] for m in BOTH)],
-    ["content, without the contrast", *(found_without["shared", m]["value"] for m in BOTH)],
-    ["content, PVAE", *(found["shared", m]["value"] for m in BOTH)],
-    ["style, without the contrast", *(found_without["private", m]["value"] for m in BOTH)],
-    ["style, PVAE", *(found["private", m]["value"] for m in BOTH)],
-    ["noise", chance, chance],
-])
+table(
+    f"Purity of ten clusters, {len(test)} test items",
+    ["", "from speech", "from image"],
+    [
+        ["one latent for all (JMVAE)", *(found_jmvae[m]["value"] for m in BOTH)],
+        [
+            "content, without the contrast",
+            *(found_without["shared", m]["value"] for m in BOTH),
+        ],
+        ["content, PVAE", *(found["shared", m]["value"] for m in BOTH)],
+        [
+            "style, without the contrast",
+            *(found_without["private", m]["value"] for m in BOTH),
+        ],
+        ["style, PVAE", *(found["private", m]["value"] for m in BOTH)],
+        ["noise", chance, chance],
+    ],
+)
 
 # %% [markdown]
 # Compare the two rows of the content.
@@ -860,12 +997,29 @@ for (name, m), curve in curves.items():
 # %% tags=["hide-input", "figure-pvae-3"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 fig, ax = figure(4.8, 3.7)
 for i, ((name, m), curve) in enumerate(curves.items()):
-    ax.plot(ks, [curve[k] / curve[ks[0]] for k in ks], color=PALETTE[i % 2], linestyle="-" if name == "PVAE" else ":", marker="os"[i % 2], markersize=4, label=f"{name}, {m}")
+    ax.plot(
+        ks, [curve[k] / curve[ks[0]] for k in ks], color=PALETTE[i % 2],
+        linestyle="-" if name == "PVAE" else ":", marker="os"[i % 2], markersize=4,
+        label=f"{name}, {m}",
+    )
 ax.axvline(10, color=MUTED, linewidth=1, linestyle="--")
-ax.set(xlabel="number of clusters k", ylabel="inertia, share of that of two clusters", ylim=(0, 1.05), xticks=range(2, 21, 2))
+ax.set(
+    xlabel="number of clusters k", ylabel="inertia, share of that of two clusters",
+    ylim=(0, 1.05), xticks=range(2, 21, 2),
+)
 legend(fig, ax)
-show(fig, alt="Inertia against the number of clusters from two to twenty, four curves that all fall. The curves of PVAE fall steeply at first and bend; those without the contrast fall more slowly and bend less.",
-     caption="The inertia of the content's means. A dashed line stands at ten. A bend there says that the content has found the number of digits without being told.")
+show(
+    fig,
+    alt=(
+        "Inertia against the number of clusters from two to twenty, four curves that"
+        " all fall. The curves of PVAE fall steeply at first and bend; those without"
+        " the contrast fall more slowly and bend less."
+    ),
+    caption=(
+        "The inertia of the content's means. A dashed line stands at ten. A bend there"
+        " says that the content has found the number of digits without being told."
+    ),
+)
 
 # %% [markdown]
 # The printed number is where the curve, on a logarithmic scale, lies farthest below the line between its ends.
@@ -889,22 +1043,44 @@ axes3 = torch.linalg.svd(pooled - centre, full_matrices=False).Vh[:3]
 fig = go.Figure()
 for c in range(10):
     for m, symbol in (("speech", "circle"), ("image", "x")):
-        here = ((codes[("shared", m)][:limit] - centre) @ axes3.T)[test.classes[:limit] == c].numpy().round(2)
+        here = (
+            ((codes[("shared", m)][:limit] - centre) @ axes3.T)[
+                test.classes[:limit] == c
+            ]
+            .numpy()
+            .round(2)
+        )
         fig.add_scatter3d(
-            x=here[:, 0].tolist(), y=here[:, 1].tolist(), z=here[:, 2].tolist(), mode="markers", name=str(c), legendgroup=str(c),
-            showlegend=m == "speech", marker={"size": 4 if m == "speech" else 3, "symbol": symbol, "color": PALETTE[c % 6], "opacity": 0.85},
+            x=here[:, 0].tolist(), y=here[:, 1].tolist(), z=here[:, 2].tolist(),
+            mode="markers", name=str(c), legendgroup=str(c), showlegend=m == "speech",
+            marker={
+                "size": 4 if m == "speech" else 3,
+                "symbol": symbol,
+                "color": PALETTE[c % 6],
+                "opacity": 0.85,
+            },
             hovertext=f"{c}, {m}", hoverinfo="text",
         )
 axis = {"showbackground": False, "gridcolor": "#808080", "zerolinecolor": "#808080"}
 fig.update_layout(
-    height=460, margin={"l": 0, "r": 0, "t": 0, "b": 0}, template="none", legend={"title": {"text": "digit"}, "itemsizing": "constant"},
+    height=460, margin={"l": 0, "r": 0, "t": 0, "b": 0}, template="none",
+    legend={"title": {"text": "digit"}, "itemsizing": "constant"},
     scene={
-        "xaxis": {"title": {"text": "first"}, **axis}, "yaxis": {"title": {"text": "second"}, **axis},
-        "zaxis": {"title": {"text": "third"}, **axis}, "camera": {"eye": {"x": 1.3, "y": 1.3, "z": 0.9}},
+        "xaxis": {"title": {"text": "first"}, **axis},
+        "yaxis": {"title": {"text": "second"}, **axis},
+        "zaxis": {"title": {"text": "third"}, **axis},
+        "camera": {"eye": {"x": 1.3, "y": 1.3, "z": 0.9}},
     },
 )
-show(fig, alt="Points in three dimensions, circles for what was said and crosses for what was written. Crosses of one digit lie close together, and "
-     "clouds of different digits point in different directions. Many circles lie in the cloud of their digit, others between the clouds or in a wrong one.")
+show(
+    fig,
+    alt=(
+        "Points in three dimensions, circles for what was said and crosses for what was"
+        " written. Crosses of one digit lie close together, and clouds of different"
+        " digits point in different directions. Many circles lie in the cloud of their"
+        " digit, others between the clouds or in a wrong one."
+    ),
+)
 
 # %% [markdown]
 # Circles are said, crosses are written.
@@ -960,13 +1136,25 @@ WORDS = {"speech": "what was said", "image": "what was written"}
 
 
 def show_reading(title, found):
-    table(title, ["made", "content from", "content's digit", "style's digit"], [[target, WORDS[given], *found[target, given]] for target, given in found])
+    table(
+        title, ["made", "content from", "content's digit", "style's digit"],
+        [[target, WORDS[given], *found[target, given]] for target, given in found],
+    )
 
 
 show_reading(f"What the judge reads in {len(test)} mixtures, shares", swaps)
 with torch.no_grad():
-    right = {m: (judges[m](everything[m]).argmax(-1) == test.classes).float().mean().item() for m in BOTH}
-print(*(f"the judge is right on real items of {m} with a share of {right[m]:.3f}" for m in BOTH), sep="\n")
+    right = {
+        m: (judges[m](everything[m]).argmax(-1) == test.classes).float().mean().item()
+        for m in BOTH
+    }
+print(
+    *(
+        f"the judge is right on real items of {m} with a share of {right[m]:.3f}"
+        for m in BOTH
+    ),
+    sep="\n",
+)
 
 # %% [markdown]
 # One digit in ten would be right by luck.
@@ -1000,7 +1188,7 @@ def far_apart(z, count):
 
 
 def typical(c):
-    """The item of a digit whose content, as both senses tell it, is nearest to the digit's mean."""
+    """The item of a digit whose content, by both senses, is nearest to the mean."""
     mine = (test.classes == c).nonzero()[:, 0]
     z = torch.cat([codes["shared", m][mine] for m in BOTH], -1)
     return int(mine[(z - z.mean(0)).square().sum(-1).argmin()])
@@ -1011,15 +1199,44 @@ contents = torch.tensor([typical(c) for c in CONTENT_DIGITS])
 
 def show_swaps(target, count, height, alt, caption):
     styles, n = far_apart(codes["private", target], count), len(contents)
-    other, tall = "image" if target == "speech" else "speech", {"speech": 0.8, "image": 1.0}
-    fig, axes = figure(5.4, height, rows=4, height_ratios=[tall[target], tall[target] * count, tall[other], tall[target] * count])
+    other, tall = "image" if target == "speech" else "speech", {
+        "speech": 0.8,
+        "image": 1.0,
+    }
+    fig, axes = figure(
+        5.4, height, rows=4,
+        height_ratios=[
+            tall[target],
+            tall[target] * count,
+            tall[other],
+            tall[target] * count,
+        ],
+    )
     for block, given in enumerate((target, other)):
         head, body = axes[2 * block : 2 * block + 2]
         first = everything[given][contents]
-        drawn(head, torch.cat([torch.full_like(first[:1], 0.5 if given == "image" else 0.9), first]), n + 1, gap=2 if given == "image" else 6)
-        made = swapped(model, codes, contents.repeat(count), given, styles.repeat_interleave(n), target)
+        drawn(
+            head,
+            torch.cat(
+                [torch.full_like(first[:1], 0.5 if given == "image" else 0.9), first]
+            ),
+            n + 1, gap=2 if given == "image" else 6,
+        )
+        made = swapped(
+            model, codes, contents.repeat(count), given, styles.repeat_interleave(n),
+            target,
+        )
         side = everything[target][styles]
-        drawn(body, torch.cat([torch.cat([side[i][None], made[n * i : n * (i + 1)]]) for i in range(count)]), n + 1, gap=2 if target == "image" else 6)
+        drawn(
+            body,
+            torch.cat(
+                [
+                    torch.cat([side[i][None], made[n * i : n * (i + 1)]])
+                    for i in range(count)
+                ]
+            ),
+            n + 1, gap=2 if target == "image" else 6,
+        )
         head.set_ylabel("content")
         body.set_ylabel("style")
     show(fig, alt=alt, caption=caption)
@@ -1027,17 +1244,26 @@ def show_swaps(target, count, height, alt, caption):
 
 show_swaps(
     "image", 4, 7.0,
-    "Two blocks of written digits. Above each block stand six items that give the content: written digits above the first, spectrograms above the second. On the left stand four written digits that give "
-    "the style. Inside, many cells show the digit above them, blurred; others lean towards the digit on the left.",
-    f"Written digits with exchanged styles. Top block: content from what was written. Bottom block: content from what was said. The left column gives the style. Data: {data.description}.",
+    "Two blocks of written digits. Above each block stand six items that give the"
+    " content: written digits above the first, spectrograms above the second. On the"
+    " left stand four written digits that give the style. Inside, many cells show the"
+    " digit above them, blurred; others lean towards the digit on the left.",
+    "Written digits with exchanged styles. Top block: content from what was written."
+    " Bottom block: content from what was said. The left column gives the style. Data:"
+    f" {data.description}.",
 )
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 show_swaps(
     "speech", 4, 6.4,
-    "Two blocks of spectrograms. Above each block stand six items that give the content: spectrograms above the first, written digits above the second. On the left stand four spectrograms that give the style. "
-    "Inside, cells are smoother than real spectra; columns differ in the bands and gaps of the word, rows in its outline.",
-    f"Spoken digits with exchanged styles. Top block: content from what was said. Bottom block: content from what was written. The left column gives the style. Data: {data.description}.",
+    "Two blocks of spectrograms. Above each block stand six items that give the"
+    " content: spectrograms above the first, written digits above the second. On the"
+    " left stand four spectrograms that give the style. Inside, cells are smoother than"
+    " real spectra; columns differ in the bands and gaps of the word, rows in its"
+    " outline.",
+    "Spoken digits with exchanged styles. Top block: content from what was said."
+    " Bottom block: content from what was written. The left column gives the style."
+    f" Data: {data.description}.",
 )
 
 # %% [markdown]
