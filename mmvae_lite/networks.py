@@ -566,10 +566,10 @@ class PartitionedEncoder(nn.Module):
 
 @torch.no_grad()
 def chrono_init(lstm: nn.LSTM, frames: int) -> None:
-    """Forget gates that keep their cells for T frames, T drawn between 1 and `frames` - 1, and input gates to match, in place.
+    """Forget gates that keep their cells for T frames, T drawn between 2 and `frames`, and input gates to match, in place.
 
     With biases near 0 a gate forgets half of its cell at every frame, and of a spoken word nothing outlives the silence
-    behind it.  Source: Tallec and Ollivier (2018), their chrono initialization.
+    behind it.  Equation `eq-chrono` of the book.  Source: Tallec and Ollivier (2018), their chrono initialization.
     """
     units = lstm.hidden_size
     for layer in range(lstm.num_layers):

@@ -541,6 +541,7 @@ def test_a_reader_of_speech_still_knows_the_word_after_the_silence_behind_it():
     assert told_apart[0] > 0.03 and told_apart[1] < 1e-6
 
 
+@pytest.mark.equation("eq-chrono")
 def test_gates_keep_their_cells_for_as_long_as_was_drawn():
     torch.manual_seed(0)
     lstm = nn.LSTM(3, 2000, num_layers=2)
