@@ -1014,14 +1014,14 @@ decoders = page_decoders(model)
 
 StyleMixer(
     {m: decoders[m] for m in ("x1", "x2")},
-    shared={"all three": q["shared"].mean, **alone},
+    shared={"all pictures": q["shared"].mean, **alone},
     private={m: q[f"private/{m}"].mean for m in ("x1", "x2")},
     labels=test.classes[few], name="contrast-mixer",
     alt="Digits decoded from the code of one tuple and the style of another.",
 )
 
 # %% [markdown]
-# 1. Take the code from one noisy picture alone instead of all three. Which digits change?
+# 1. Take the code from one noisy picture alone instead of all. Which digits change?
 # 2. Take styles from the prior and move the two sliders. Does the digit ever change? It should not; where it does, the style still knows too much.
 # 3. Choose the other modality. Its styles are its own, and the code is the same.
 

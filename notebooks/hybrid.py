@@ -1048,6 +1048,9 @@ if by_weight:
     )
     legend(fig, ax, columns=1)
     seeds = max(len(v["label-dmvae"]) for v in by_weight.values())
+    marks = "A dot is the only seed, a line joins them"
+    if seeds > 1:
+        marks = f"A dot is a seed ({seeds} of each), a line their mean"
     show(
         fig,
         alt=(
@@ -1058,8 +1061,8 @@ if by_weight:
             " labels changes little."
         ),
         caption=(
-            f"scikit-learn's digits, a hundred labels. A dot is a seed ({seeds} of"
-            " each), a line their mean; the dotted line is a guess. Precomputed."
+            f"scikit-learn's digits, a hundred labels. {marks};"
+            " the dotted line is a guess. Precomputed."
         ),
     )
 else:
@@ -1144,6 +1147,8 @@ if by_labels:
     ax.set_xticks(counts, [f"all {n}" if n == len(train) else n for n in counts])
     ax.minorticks_off()
     legend(fig, ax)
+    seeds = max(len(v["label-nn"]) for v in by_labels.values())
+    marks = f"seeds: {seeds} or fewer, lines are means" if seeds > 1 else "one seed"
     show(
         fig,
         alt=(
@@ -1153,11 +1158,7 @@ if by_labels:
             " DMVAE-L lies highest; DMVAE-L with classes and MVAE lie lowest and do not"
             " rise everywhere."
         ),
-        caption=(
-            "scikit-learn's digits; seeds:"
-            f" {max(len(v['label-nn']) for v in by_labels.values())} or fewer, lines"
-            " are means. Precomputed."
-        ),
+        caption=f"scikit-learn's digits; {marks}. Precomputed.",
     )
 
 # %% [markdown]

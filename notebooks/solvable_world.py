@@ -867,7 +867,7 @@ for factor, words in ((0.5, "half as wide"), (2.0, "twice as wide")):
 # Remember this when an encoder's variances look impressive.
 #
 # The upright ellipse of the melon under the lamp is an example.
-# It is the best of its kind, it is too small, and its gap can be computed.
+# It is the best of its kind, it is too small, and its gap has a closed form, {eq}`eq-mean-field-gap`.
 
 # %%
 missing = LG_PVAE.mean_field_gap((0, 1))
