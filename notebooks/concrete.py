@@ -361,7 +361,7 @@ table("Concrete(8, 9), by quadrature",
       ["temperature", "P(class 1 leads)", "mean of the largest share",
        "mean of z_1"], rows)
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
+# %% tags=["hide-input", "figure-dmvae-l-5"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 SHOWN = {2.0: "-", 0.66: "--", 0.1: "-."}
 fig, (top, bottom) = figure(5, 5.4, rows=2)
 share = torch.linspace(0.002, 0.998, 800, dtype=torch.float64)

@@ -967,7 +967,7 @@ print(f"The judge of real pictures: {loo['classifier']:.3f}, n = {loo['n']}")
 # The paper's second figure shows pictures drawn from one digit with several styles.
 # Its rows share a style drawn from the *prior*: nobody wrote like this, and yet it is consistent from digit to digit.
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
+# %% tags=["hide-input", "figure-dmvae-d-2"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 @torch.no_grad()
 def drawn_styles(model, rows=4):
     content = model.posterior(seen(test, EXAMPLES)[0])["shared"].mean
@@ -1038,7 +1038,7 @@ StyleMixer(
 # Here it is the paper's, $\mathcal N(0,1)$ on every pixel of $[0,1]$, in which a single picture may hide its digit.
 # Beside DMVAE-D, with the program's weights, stand the two models of one latent from earlier chapters, with the same layers, data and steps.
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
+# %% tags=["hide-input", "figure-dmvae-d-3"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 from mmvae_lite.results import RECORDED, read_result
 
 KINDS = {"DMVAE-D": "dmvae_d", "MVAE": "mvae", "MMVAE": "mmvae"}

@@ -100,7 +100,7 @@ seven = torch.full((9,), 7)
 g = torch.Generator().manual_seed(seed)
 elsewhere = truncated_normal(9, 2, 2.0, g)
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
+# %% tags=["hide-input", "figure-m2vae-1"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 sevens = generate(decoders["digit"], path, seven)
 strips(
     {"digit": sevens, "partner": generate(decoders["garment"], elsewhere, seven)},
@@ -124,7 +124,7 @@ strips(
 #
 # Their remedy is this chapter: take one latent, and let it make *both* pictures.
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
+# %% tags=["hide-input", "figure-m2vae-1"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 strips(
     {"digit": sevens, "garment": generate(decoders["garment"], path, seven)},
     "Two rows of nine pictures. Above, the same sevens that change smoothly from left"

@@ -895,7 +895,7 @@ codes = nn.functional.one_hot(code_of.argmax(-1), 10).float()
 print("label:         ", *range(10))
 print("its class of z:", *codes.argmax(-1).tolist())
 
-# %% tags=["hide-input", "figure-dmvae-l-2"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
+# %% tags=["hide-input", "figure-dmvae-l-2", "figure-dmvae-l-12"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 g = torch.Generator().manual_seed(seed)
 rows = []
 with torch.no_grad():
@@ -1322,7 +1322,7 @@ table(
     ],
 )
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
+# %% tags=["hide-input", "figure-dmvae-l-2", "figure-dmvae-l-10", "figure-dmvae-l-11", "figure-dmvae-l-12"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 chosen = first[[1, 4, 7, 8]]
 with torch.no_grad():
     grids = [
@@ -1439,7 +1439,7 @@ table(
 # Now the picture from the attributes.
 # We read $z$ and $z^1$ from a face that the model has not seen, turn one attribute over, and decode.
 
-# %% tags=["hide-input", "figure-dmvae-l-3"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
+# %% tags=["hide-input", "figure-dmvae-l-3", "figure-dmvae-l-9"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 CHANGES = ("smiling", "eyeglasses", "male", "bangs")
 names = [a.lower().replace("_", " ") for a in ATTRIBUTES]
 turned = [next(n for n, a in enumerate(names) if change in a) for change in CHANGES]

@@ -133,7 +133,7 @@ source = f"Drawn birds, plain sentences; {len(train)} pairs to train on."
 print(f"{len(train)} pairs to train on, {len(test)} to test on")
 print(f"{len(vocabulary)} words")
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the plotting helpers and this figure", "code_prompt_hide": "Hide the plotting helpers and this figure"}
+# %% tags=["hide-input", "figure-mmvae-6"] mystnb={"code_prompt_show": "Show the plotting helpers and this figure", "code_prompt_hide": "Hide the plotting helpers and this figure"}
 import textwrap
 
 from mmvae_lite.plotting import figure, show
@@ -332,7 +332,7 @@ models = {"mixture": mixture, "product": product}
 #
 # Each test picture gives a sentence: the posterior mean given the picture alone, decoded, and the likeliest word at each position.
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
+# %% tags=["hide-input", "figure-mmvae-7"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 with torch.no_grad():
     written = vocabulary.read(mixture.translate({"image": SHOWN["image"]}, "caption"))
 beside(
@@ -343,7 +343,7 @@ beside(
     f"The mixture describes test pictures of species that it has never seen. {source}",
 )
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
+# %% tags=["hide-input", "figure-mmvae-7"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 with torch.no_grad():
     drawn = [
         m.translate({"caption": SHOWN["caption"]}, "image") for m in models.values()

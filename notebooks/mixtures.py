@@ -111,7 +111,7 @@ data = replace(raw, train=plain(raw.train), test=plain(raw.test))
 train, test = data.train, data.test
 source = f"{data.description}, made plain; {len(train)} pairs to train on."
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the plotting helpers and this figure", "code_prompt_hide": "Hide the plotting helpers and this figure"}
+# %% tags=["hide-input", "figure-mmvae-3"] mystnb={"code_prompt_show": "Show the plotting helpers and this figure", "code_prompt_hide": "Hide the plotting helpers and this figure"}
 from mmvae_lite.plotting import PALETTE, figure, legend, show
 
 EXAMPLES = torch.stack([(test.classes == c).nonzero()[3, 0] for c in range(10)])
@@ -548,7 +548,7 @@ print(f"ours {ours:.6f}, the library {theirs:.6f}")
 # %%
 mmvae = trained(mixture_model())
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
+# %% tags=["hide-input", "figure-mmvae-4"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 show_crossings(
     mmvae,
     "Two blocks of three rows, as before, for the trained mixture. Most digits come"
@@ -561,7 +561,7 @@ show_crossings(
 #
 # One draw of $z$ from the prior, and both pictures from it.
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
+# %% tags=["hide-input", "figure-mmvae-4"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 g = torch.Generator().manual_seed(seed)
 with torch.no_grad():
     invented = mmvae.sample(24, g)
@@ -672,7 +672,7 @@ for name in models:
     row = "".join(f"{found[name][c]:10.3f}" for c in columns)
     print(f"{name:21}{row}")
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
+# %% tags=["hide-input", "figure-mmvae-4"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 @torch.no_grad()
 def show_all(shown, to, alt):
     """The same pictures crossed by every model, at posterior means."""
@@ -781,7 +781,7 @@ show(
 # Each has to put its latents where *both decoders* can read them, but the decoders may well read the same digit in two places.
 # {cite:t}`shi2019` see some dimensions that move one picture only; look for them below.
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
+# %% tags=["hide-input", "figure-mmvae-5"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 with torch.no_grad():
     one = mmvae.posterior({"digit": SHOWN["digit"][3:4]})["shared"].mean[0]
     reach = 5 * mmvae.prior(1).std[0]

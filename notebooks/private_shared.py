@@ -262,7 +262,7 @@ table("Variance within a digit, as a share of that of real items",
 # This is equation 1 of {cite:t}`hsu2018`.
 # Here $z$ without an index means all latents together.
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
+# %% tags=["hide-input", "figure-pvae-1"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 PLACES = {"z¹": (0, 2), "zˢ": (1, 2), "z²": (2, 2), "x₁": (0.5, 0.6), "x₂": (1.5, 0.6)}
 GRAPHS = {
     "generation, p": [("z¹", "x₁"), ("zˢ", "x₁"), ("zˢ", "x₂"), ("z²", "x₂")],
@@ -1253,7 +1253,7 @@ show_swaps(
     f" {data.description}.",
 )
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
+# %% tags=["hide-input", "figure-pvae-4", "figure-pvae-5"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 show_swaps(
     "speech", 4, 6.4,
     "Two blocks of spectrograms. Above each block stand six items that give the"
