@@ -1410,13 +1410,27 @@ with torch.no_grad():
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this figure", "code_prompt_hide": "Hide the code of this figure"}
 fig, ax = figure(4.8, 2.8)
 for i, (name, distance) in enumerate(apart.items()):
-    ax.semilogy(range(1, 101), distance.clamp(min=1e-9), color=PALETTE[i], linestyle=("--", "-")[i], label=name)
+    ax.semilogy(
+        range(1, 101), distance.clamp(min=1e-9), color=PALETTE[i],
+        linestyle=("--", "-")[i], label=name,
+    )
 ax.axvline(40, color=MUTED, linewidth=1, linestyle=":")
 ax.set(xlabel="frames read", ylabel="distance of states", ylim=(1e-8, 10))
 legend(fig, ax, columns=1)
-show(fig, alt="The distance of the states of two readers of speech, on a logarithmic scale, over a hundred frames. Behind a dotted line at frame forty, where the silence begins, the dashed curve falls by many "
-     "powers of ten, nearly in a straight line, and the solid one stays nearly level.",
-     caption="How far two words are still apart in the state of an untrained LSTM. The silence begins at the dotted line. With biases near zero (dashed) nothing is left of the words at the end but what numbers of 32 bits round off.")
+show(
+    fig,
+    alt=(
+        "The distance of the states of two readers of speech, on a logarithmic scale,"
+        " over a hundred frames. Behind a dotted line at frame forty, where the silence"
+        " begins, the dashed curve falls by many powers of ten, nearly in a straight"
+        " line, and the solid one stays nearly level."
+    ),
+    caption=(
+        "How far two words are still apart in the state of an untrained LSTM. The"
+        " silence begins at the dotted line. With biases near zero (dashed) nothing is"
+        " left of the words at the end but what numbers of 32 bits round off."
+    ),
+)
 
 # %% [markdown]
 # The function is `chrono_init` in `mmvae_lite.networks`, and every LSTM of the book starts with it.
