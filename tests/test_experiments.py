@@ -133,6 +133,19 @@ def test_an_option_changes_the_model_and_the_name():
     assert (usual.weights["label"], usual.tc_weights["image"]) == (1e4, 3.0)
 
 
+def test_pvae_can_be_squeezed_in_the_middle_of_its_training_and_ends_on_the_papers_weights():
+    changed = find("pvae-speech", squeeze=10.0, units=16, updates=400, batch=32)
+    data = changed.data("smoke", 0)
+    settings, model = changed.training("paper", data, 0), changed.model("paper", data)
+    seen = []
+    for share in (0.0, 0.39, 0.4, 0.5, 0.6, 0.65, 0.7, 1.0):
+        settings.schedule(model, share * settings.epochs)
+        seen.append(model.private_beta)
+    assert seen == pytest.approx([1, 1, 10, 10, 10, 10**0.5, 1, 1]) and seen[-1] == 1
+    assert (settings.epochs, settings.batch_size) == (math.ceil(400 / math.ceil(len(data.train) / 32)), 32)
+    assert EXPERIMENTS["pvae-speech"].training("paper", data, 0).schedule is None
+
+
 def test_the_paper_profile_of_dmvae_l_is_that_of_the_paper_and_its_program():
     items = 50_000
     images = Part({"image": torch.zeros(items, 1, 28, 28, dtype=torch.uint8), "label": torch.eye(10).repeat(items // 10, 1)})

@@ -268,7 +268,9 @@ def recomputed_loss(model, batch, seed):
     total = 0.0
     for i in range(n):
         prior = {name: D.Normal(torch.zeros_like(d.mean[i]), 1.0) for name, d in q.items()}
-        total = total - model.beta * sum(kinds.divergence(density(d, i), prior[name]) for name, d in q.items())
+        for name, d in q.items():
+            weight = model.beta if name == "shared" else model.beta * model.private_beta
+            total = total - weight * kinds.divergence(density(d, i), prior[name])
         for m in names:
             point = torch.cat([z[f"private/{m}"][i], z["shared"][i]])
             total = total + model.weights[m] * kinds.log_px(model, m, point, batch[m][i])
@@ -285,7 +287,7 @@ def recomputed_loss(model, batch, seed):
 @pytest.mark.equation("eq-pvae-loss")
 @pytest.mark.parametrize("names", [PAIR, ("image", "label", "attributes")])
 def test_loss_and_gradient_equal_an_independent_recomputation(names):
-    model = make(names, alpha_ch=0.3, alpha_cm=2.0, margin=0.7, beta=0.8, weights={"image": 0.4})
+    model = make(names, alpha_ch=0.3, alpha_cm=2.0, margin=0.7, beta=0.8, private_beta=1.7, weights={"image": 0.4})
     batch = kinds.items(names, n=5)
     found = model.loss(batch, generator=generator(5))["loss"]
     expected = recomputed_loss(model, batch, 5)

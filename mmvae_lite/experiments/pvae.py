@@ -36,6 +36,7 @@ UNITS = {"smoke": 16, "lite": 128, "paper": 512}
 ITEMS = {"smoke": 300, "lite": None, "paper": None}
 LITE_UPDATES = 380
 QUICK_UPDATES, QUICK_BATCH = 6000, 64
+SQUEEZE = (0.4, 0.6, 0.7)  # of the training: begin, end of the full weight, end
 MODALITIES = ("speech", "image")
 COMMON = (
     "the paper's corpora are larger and closed; as many updates as it has, not as many epochs",
@@ -52,16 +53,31 @@ def adam(lr: float | int = 1e-3):
     return lambda model: {"model": torch.optim.Adam(model.parameters(), lr=lr, betas=(0.95, 0.999))}
 
 
-def training(updates: int = UPDATES, batch: int = BATCH, lr: float | int = 1e-3):
+def squeezed(weight: float | int, epochs: float | int):
+    """A schedule of `model.private_beta`: 1, in the middle of the training `weight` for a while, then down to 1 again.
+
+    A decoder that has learnt to read the digit from the style has no reason to change its mind when the content knows it
+    too.  While the style's divergence is dear, a digit that it holds too is the first thing to go.
+    """
+    begin, hold, end = (share * epochs for share in SQUEEZE)
+
+    def schedule(model: nn.Module, epoch: float | int) -> None:
+        left = min(1.0, max(0.0, (end - epoch) / (end - hold)))
+        model.private_beta = float(weight) ** left if epoch >= begin else 1.0
+
+    return schedule
+
+
+def training(updates: int = UPDATES, batch: int = BATCH, lr: float | int = 1e-3, squeeze: float | int = 1.0):
     """A new written digit for every spoken one in each epoch; the number of updates is that of the paper, unless told."""
 
-    def schedule(profile: str, data: MultimodalSet, seed: int) -> Training:
+    def settings(profile: str, data: MultimodalSet, seed: int) -> Training:
         size = batch if profile == "paper" else 64
         steps = math.ceil(len(data.train) / size)
         epochs = {"smoke": 1, "lite": math.ceil(LITE_UPDATES / steps)}.get(profile, math.ceil(updates / steps))
-        return Training(epochs, size, optimizers=adam(lr), pair=new_partners(data))
+        return Training(epochs, size, optimizers=adam(lr), pair=new_partners(data), schedule=squeezed(squeeze, epochs) if squeeze != 1 else None)
 
-    return schedule
+    return settings
 
 
 def new_partners(data: MultimodalSet):
@@ -124,12 +140,13 @@ def shape(data: MultimodalSet) -> dict[str, int]:
 
 def pvae(
     name: str = "pvae", row: str = "PVAE", *, contrast: float | int = 10.0, units: int | None = None, image_std: float | int = 1.0,
-    updates: int = UPDATES, batch: int = BATCH, lr: float | int = 1e-3,
+    updates: int = UPDATES, batch: int = BATCH, lr: float | int = 1e-3, squeeze: float | int = 1.0,
 ) -> Experiment:
     """PVAE.
 
     contrast: alpha_CM; units: of the LSTMs and dense layers, 512 in the paper; image_std: of the noise of the pixels;
-    updates: steps in all, of so many items (`batch`) and this step size (`lr`).
+    updates: steps in all, of so many items (`batch`) and this step size (`lr`); squeeze: what the styles'
+    divergences from the prior count for a while, see `squeezed`.
     """
 
     def model(profile: str, data: MultimodalSet) -> PVAE:
@@ -144,7 +161,7 @@ def pvae(
         found = measures.purities(model, data, seed, private=True) | measures.elbows(model, data, profile, seed)
         return found | measures.swap_accuracies(model, data, judges, seed)
 
-    return _experiment(name, row, model, measure, metrics, training(updates, batch, lr))
+    return _experiment(name, row, model, measure, metrics, training(updates, batch, lr, squeeze))
 
 
 def quick(*, contrast: float | int = 10.0, coherence: float | int = 0.1, private: int = 2, image_std: float = 0.5, updates: int = QUICK_UPDATES) -> Experiment:

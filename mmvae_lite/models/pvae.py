@@ -27,7 +27,8 @@ class PVAE(nn.Module):
     alpha_ch, alpha_cm: weights of the coherence of q with r, and of the contrast between items; where both are 0 the encoders r
         are not run.
     margin: t of the contrast.
-    weights: lambda_m of each modality's log p(x_m | z_m, z_s), 1 by default.  beta: weight of the KLs to the prior.
+    weights: lambda_m of each modality's log p(x_m | z_m, z_s), 1 by default.  beta: weight of the KLs to the prior;
+        private_beta: a further one of those of the private latents.
     extension: "quotient" infers z_s from some but not all of three or more modalities as the quotient of the r(z_s | x_m)
         and the prior; the paper has no posterior for them.
 
@@ -53,6 +54,7 @@ class PVAE(nn.Module):
         margin: float | int = 0.5,
         weights: Mapping[str, float] | None = None,
         beta: float | int = 1.0,
+        private_beta: float | int = 1.0,
         extension: str | None = None,
     ) -> None:
         super().__init__()
@@ -64,7 +66,8 @@ class PVAE(nn.Module):
         self.joint_encoder = joint_encoder
         self.encoders, self.decoders, self.likelihoods = nn.ModuleDict(encoders), nn.ModuleDict(decoders), dict(likelihoods)
         self.private_dims, self.shared_dim = dict.fromkeys(encoders, private_dim), shared_dim
-        self.alpha_ch, self.alpha_cm, self.margin, self.beta = map(float, (alpha_ch, alpha_cm, margin, beta))
+        self.alpha_ch, self.alpha_cm, self.margin = map(float, (alpha_ch, alpha_cm, margin))
+        self.beta, self.private_beta = float(beta), float(private_beta)
         self.weights, self.extension = all_weights(self.modalities, weights), extension
         self.event_shapes = split.split_event_shapes(decoders, dict.fromkeys(encoders, private_dim + shared_dim))
 
@@ -146,7 +149,9 @@ class PVAE(nn.Module):
     def _weight(self, term: str) -> float:
         if term in ("ch", "cm"):
             return self.alpha_ch if term == "ch" else self.alpha_cm
-        return -self.beta if term.startswith("kl/") else self.weights[term.removeprefix("recon/")]
+        if term.startswith("kl/"):
+            return -self.beta * (self.private_beta if term.startswith("kl/private/") else 1.0)
+        return self.weights[term.removeprefix("recon/")]
 
     def _complete(self, batch: Batch, observed: Mapping[str, Tensor] | None) -> None:
         check_batch(batch, self.likelihoods, self.event_shapes, like=parameter_like(self))
