@@ -75,6 +75,13 @@ def test_what_counts_as_reproduced(tmp_path, change, state, why):
     assert (found.state, found.why) == (state, why)
 
 
+def test_what_was_tried_is_said_where_corpora_do_not_compare_too(tmp_path):
+    cell = "pvae:table-1:tidigits/pvae-shared/speech"
+    write_result("pvae-speech", "paper", 0, {"purity_shared_speech": {"value": 99.0, "unit": "%", "n": 300}}, data="voices", stand_in=False, device="cpu", minutes=1.0, folder=tmp_path)
+    plain, said = line(tmp_path, cell), line(tmp_path, cell, tried={"pvae-speech": "dear styles were tried"})
+    assert plain.state == said.state == page.DIFFERS and said.why == plain.why + "; dear styles were tried"
+
+
 def test_a_stand_in_never_stands_as_comparable(tmp_path):
     for row in (row for address in page.addresses(PAPERS) for row in page.rows(address, PAPERS) if row.experiment):
         value, table = page.paper_of(row, PAPERS)

@@ -332,7 +332,7 @@ def status(row: Row, paper: float | None, ours: Ours | None, unit: str, tried: M
     if ours.profile != "paper":
         notes.append(f"the {ours.profile} size")
     if notes:
-        return DIFFERS, "; ".join(notes)
+        return DIFFERS, "; ".join([*notes, *([tried[ours.experiment]] if ours.experiment in tried else [])])
     tolerance = TOLERANCE[unit] * (abs(paper) if unit == "nats" else 1)
     gain = (paper - ours.value) if row.lower else (ours.value - paper)
     if abs(gain) <= tolerance:
