@@ -81,7 +81,7 @@ def render(metric: dict, spec: str = "") -> str:
     write = (lambda v: format(v, spec)) if spec else (lambda v: f"{v:.4g}" if isinstance(v, float) else str(v))
     text = write(metric["value"])
     if "sd" in metric:
-        text += f" ± {write(metric['sd'])}"
+        text += f" ± {write(metric['sd']).removeprefix('+')}"
     unit = metric.get("unit", "")
     if not unit or spec.endswith("%"):
         return text

@@ -296,8 +296,13 @@ def variants(row: Row, results: Mapping[str, dict]) -> list[Row]:
         return [row]
     names = {run.rpartition("/")[0] for run in results}
     others = sorted(n for n in names if n == f"{row.experiment}-interleaved" or n.startswith((f"{row.experiment}--", f"{row.experiment}-interleaved--")))
-    more = [replace(row, what=f"{row.what} ({n.removeprefix(row.experiment).strip('-').replace('--', ', ')})", experiment=n) for n in others]
+    more = [replace(row, what=f"{row.what} ({_settings(n.removeprefix(row.experiment))})", experiment=n) for n in others]
     return [row, *(r for r in more if measured(r, results, ""))]
+
+
+def _settings(ending: str) -> str:
+    """`-interleaved--image_std-0.5` -> `interleaved, image std 0.5`."""
+    return ", ".join(option.replace("-", " ", 1).replace("_", " ") for option in ending.strip("-").split("--"))
 
 
 def measured(row: Row, results: Mapping[str, dict], unit: str) -> Ours | None:
