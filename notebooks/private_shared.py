@@ -102,12 +102,16 @@ BOTH = ("speech", "image")
 def drawn(ax, items, columns, gap=2):
     """Pictures [n, 1, 28, 28] or spectra [n, 100, 80] side by side, row by row.
 
-    Low frequencies are at the bottom.
+    Low frequencies are at the bottom.  Of a spectrum the mean of every two frames
+    and bands is drawn, which is what a small picture can show.
     """
-    x = items[:, 0] if items.ndim == 4 else ((items.mT.flip(-2) + 0.8) / 3.4)
+    if items.ndim == 4:
+        x = items[:, 0]
+    else:
+        x = torch.nn.functional.avg_pool2d((items.mT.flip(-2) + 0.8) / 3.4, 2)
     x = torch.nn.functional.pad(x.clamp(0, 1), (0, gap, 0, gap), value=0.5)
     x = x.unflatten(0, (-1, columns)).transpose(1, 2).flatten(2, 3).flatten(0, 1)
-    ax.imshow(x, cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="equal")
+    ax.imshow(x, cmap="gray", vmin=0, vmax=1, interpolation="none", aspect="equal")
     ax.set(xticks=[], yticks=[])
     for spine in ax.spines.values():
         spine.set_visible(False)
@@ -169,7 +173,7 @@ with torch.no_grad():
             axes[start : start + 3], (items[given], made[given], made[other]),
             (f"{given}, real", f"{given}, decoded", f"{other}, decoded"),
         ):
-            drawn(ax, shown, SHOWN, gap=2 if shown.ndim == 4 else 6)
+            drawn(ax, shown, SHOWN, gap=2 if shown.ndim == 4 else 3)
             ax.set_ylabel(
                 name.replace(", ", ",\n"), rotation=0, ha="right", va="center"
             )
@@ -827,8 +831,8 @@ print(f"best contrast with one spot for each digit {-0.5 * false:.3f}")
 some = torch.stack([(test.classes == c).nonzero()[0, 0] for c in (0, 3, 5, 7, 8)])
 items = test.take(some)
 fig, axes = figure(5.2, 2.3, rows=2, height_ratios=[0.8, 1])
-drawn(axes[0], items["speech"], 5, gap=6)
-drawn(axes[1], items["image"], 5, gap=6)
+drawn(axes[0], items["speech"], 5, gap=3)
+drawn(axes[1], items["image"], 5, gap=3)
 axes[0].set_ylabel("said")
 axes[1].set_ylabel("written")
 show(
@@ -1220,7 +1224,7 @@ def show_swaps(target, count, height, alt, caption):
             torch.cat(
                 [torch.full_like(first[:1], 0.5 if given == "image" else 0.9), first]
             ),
-            n + 1, gap=2 if given == "image" else 6,
+            n + 1, gap=2 if given == "image" else 3,
         )
         made = swapped(
             model, codes, contents.repeat(count), given, styles.repeat_interleave(n),
@@ -1235,7 +1239,7 @@ def show_swaps(target, count, height, alt, caption):
                     for i in range(count)
                 ]
             ),
-            n + 1, gap=2 if target == "image" else 6,
+            n + 1, gap=2 if target == "image" else 3,
         )
         head.set_ylabel("content")
         body.set_ylabel("style")
@@ -1480,7 +1484,7 @@ show_reading(
 first = held.classes[:10].argsort()  # one of each digit, in their order
 made = {}
 for target, given in (("image", "speech"), ("speech", "image")):
-    styles = far_apart(large_codes["private", target][first], 4)
+    styles = far_apart(large_codes["private", target][first], 3)
     made[target] = torch.stack(
         [
             torch.cat(
@@ -1495,15 +1499,15 @@ for target, given in (("image", "speech"), ("speech", "image")):
             for k in styles.tolist()
         ]
     )
-fig, axes = figure(5.4, 3.9, rows=2, height_ratios=[1, 0.8])
+fig, axes = figure(5.4, 3.1, rows=2, height_ratios=[1, 0.8])
 drawn(axes[0], made["image"].flatten(0, 1), 11)
-drawn(axes[1], made["speech"].flatten(0, 1), 11, gap=6)
+drawn(axes[1], made["speech"].flatten(0, 1), 11, gap=3)
 axes[0].set_ylabel("writes what it heard")
 axes[1].set_ylabel("says what it saw")
 show(
     fig,
     alt=(
-        "Two blocks of four rows. Above, written digits: on the left what gives the"
+        "Two blocks of three rows. Above, written digits: on the left what gives the"
         " style, then the digits zero to nine, each with the content of a spoken digit."
         " Below, spectrograms in the same order, each with the content of a written"
         " digit."
