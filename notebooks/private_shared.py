@@ -1578,17 +1578,21 @@ from mmvae_lite.results import RECORDED, read_result
 
 def recorded(name, squeezed=False):
     """Metric -> its mean over the recorded seeds, of runs with LSTMs of 128 units."""
-    values = {}
-    for path in sorted(RECORDED.glob(f"{name}-speech--*units-128*/paper-*.json")):
-        if ("squeeze" in path.parent.name) == squeezed:
-            for metric, m in read_result(path)["metrics"].items():
-                values.setdefault(metric, []).append(m["value"])
-    return {metric: sum(v) / len(v) for metric, v in values.items()}
+    runs = [
+        read_result(path)["metrics"]
+        for path in sorted(RECORDED.glob(f"{name}-speech--*units-128*/paper-*.json"))
+        if ("squeeze" in path.parent.name) == squeezed
+    ]
+    metrics = runs[0] if runs else {}
+    means = {k: sum(r[k]["value"] for r in runs) / len(runs) for k in metrics}
+    return {"seeds": len(runs), **means}
 
 
 def purity_row(words, kind, found):
     cells = [f"purity_{kind}_{m}" for m in BOTH]
-    return [words, *(f"{found[c]:.1f}" if c in found else "–" for c in cells)]
+    seeds = f" ({found['seeds']} seeds)" if found["seeds"] > 1 else ""
+    shown = (f"{found[c]:.1f}" if c in found else "–" for c in cells)
+    return [words + seeds, *shown]
 
 
 alone = {m: recorded(f"vae_{m}") for m in BOTH}
@@ -1596,7 +1600,7 @@ one, plain = recorded("jmvae_kl"), recorded("pvae_no_contrast")
 as_printed, squeezed = recorded("pvae"), recorded("pvae", squeezed=True)
 table(
     "Purity in per cent: people's voices and MNIST, LSTMs of 128 units, "
-    "held-out items",
+    "held-out items, one seed unless said",
     ["latent", "from speech", "from image"],
     [
         purity_row("one latent, a VAE each", "shared", alone["speech"] | alone["image"]),
