@@ -1317,7 +1317,7 @@ show(
     ),
     caption=(
         "MNIST, two labelled pictures in a thousand, a labelled batch at every tenth"
-        " step. Asked: 10 000 training pictures that no run learns from."
+        " step. Asked: 10\N{NO-BREAK SPACE}000 training pictures no run learns from."
         f" {seeds} seed{'s' * (seeds > 1)}, {epochs:.0f} of the paper's 500 epochs."
         " Precomputed."
     ),

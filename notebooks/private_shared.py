@@ -1467,11 +1467,11 @@ table(
     f"{of_card['purity_shared_speech']['n']} held-out items",
     ["", "speech", "image"],
     [
-        [words, *(f"{of_card[f'{metric}_{m}']['value']:{form}}" for m in BOTH)]
-        for words, metric, form in (
-            ("purity of the content, %", "purity_shared", ".1f"),
-            ("purity of the style, %", "purity_private", ".1f"),
-            ("clusters at the elbow", "elbow_shared", ".0f"),
+        [words, *(format(of_card[name + m]["value"], form) for m in BOTH)]
+        for words, name, form in (
+            ("purity of the content, %", "purity_shared_", ".1f"),
+            ("purity of the style, %", "purity_private_", ".1f"),
+            ("clusters at the elbow", "elbow_shared_", ".0f"),
         )
     ],
 )
