@@ -1377,7 +1377,10 @@ print(f"{len(metrics)} values of {name}, {profile}")
 # An LSTM keeps what it knows in cells $c_t$:
 #
 # $$
-# c_t=f_t\odot c_{t-1}+i_t\odot g_t,\qquad f_t=\sigma(b_f+\dots),\quad i_t=\sigma(b_i+\dots),
+# \begin{aligned}
+# c_t&=f_t\odot c_{t-1}+i_t\odot g_t,\\
+# f_t&=\sigma(b_f+\dots),\quad i_t=\sigma(b_i+\dots),
+# \end{aligned}
 # $$ (eq-forget-gate)
 #
 # where $g_t$ is what the frame offers, and the dots stand for what the frame and the last state add.
@@ -1569,7 +1572,7 @@ StyleMixer(
 #   - {paper}`pvae:table-1:tidigits/pvae-private/image`
 # :::
 #
-# Ours, with the paper's networks and objective, 128 units for its 512, on people's voices and MNIST.
+# Ours, with the paper's networks and objective, but 128 units for its 512 and the smaller noise of the pixels, on people's voices and MNIST.
 # The commands are in the table of all results.
 
 # %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the code of this table", "code_prompt_hide": "Hide the code of this table"}
