@@ -1370,7 +1370,7 @@ print(f"{len(metrics)} values of {name}, {profile}")
 # The networks of this page see a whole word at once.
 # Those of the paper read it frame by frame, with an LSTM {cite:p}`hochreiter1997` whose last state is all that is kept, and speak with another, which hears the latent at every frame.
 # We trained them too, with 128 units where the paper has 512, on people's voices and MNIST.
-# The first attempt learnt nothing at all, and the reason deserves a section.
+# The first attempt, a short one, learnt nothing at all, and the reason deserves a section.
 #
 # ### A memory as long as a word
 #
